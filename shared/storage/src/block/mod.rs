@@ -1,0 +1,3 @@
+//! Files: bytes from columns and back. Pure: nothing here waits or knows where bytes are kept.
+
+pub mod spans;
