@@ -1,1 +1,58 @@
-//! placeholder
+//! Every role in one process: the binary `spandrel`.
+//!
+//! - [`serve`]: the server. Stores → roles' routers → listeners; a clean stop.
+//! - [`inspect`]: what is stored.
+//! - [`bench`], [`traffic`], [`demo`]: made-up telemetry, to measure with and to look at.
+
+pub mod bench;
+pub mod demo;
+pub mod inspect;
+pub mod serve;
+pub mod traffic;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Observability backend: traces in over OTLP, out over Jaeger's API, stored as Parquet.
+///
+/// Without a command it serves.
+#[derive(Debug, Parser)]
+#[command(name = "spandrel", version, about, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Args,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receive, store and answer (the default)
+    Serve(serve::Args),
+    /// Show what is stored, by tenant, hour and level
+    Inspect(inspect::Args),
+    /// Measure this program on this machine
+    Bench(bench::Args),
+}
+
+/// Runs a command line to its end.
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(args) => exit_code(serve::run(args)),
+        Command::Inspect(args) => exit_code(inspect::run(&args)),
+        Command::Bench(args) => bench::run(args),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "an error of a command line belongs there")]
+fn exit_code(outcome: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        eprintln!("  because: {error}");
+        source = error.source();
+    }
+    ExitCode::FAILURE
+}

@@ -1,8 +1,10 @@
 //! Strings stored once, and rows that point at them.
 
-use foldhash::fast::FixedState;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::str::Utf8Error;
+
+use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use std::hash::BuildHasher as _;
 
 /// Distinct strings, each with a position; the strings lie end to end in one text.
 #[derive(Debug, Clone, Default)]
@@ -11,6 +13,13 @@ pub struct Dictionary {
     ends: Vec<u32>,
     /// Hash and position of each string, for [`Dictionary::intern`]; empty in a dictionary that was only read.
     places: HashTable<(u32, u32)>,
+    /// Seeded at random, because senders choose the strings; positions do not depend on it.
+    hasher: RandomState,
+}
+
+/// Where the table looks for a string with the hash `short`: growth needs no look at the strings.
+fn spread(short: u32) -> u64 {
+    u64::from(short).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl Dictionary {
@@ -31,9 +40,7 @@ impl Dictionary {
 
     /// The string at `position`.
     pub fn get(&self, position: u32) -> &str {
-        let position = position as usize;
-        let start = if position == 0 { 0 } else { self.ends[position - 1] as usize };
-        &self.text[start..self.ends[position] as usize]
+        &self.text[self.range(position)]
     }
 
     /// The strings in the order of their positions.
@@ -46,25 +53,55 @@ impl Dictionary {
         self.iter().position(|candidate| candidate == value).map(|position| position as u32)
     }
 
+    /// Whether the string at `position` is `value`.
+    #[inline]
+    pub fn is(&self, position: u32, value: &[u8]) -> bool {
+        same_bytes(&self.text.as_bytes()[self.range(position)], value)
+    }
+
+    #[inline]
+    fn range(&self, position: u32) -> std::ops::Range<usize> {
+        let position = position as usize;
+        let start = if position == 0 { 0 } else { self.ends[position - 1] as usize };
+        start..self.ends[position] as usize
+    }
+
     /// The position of `value`, which is added if it is not there yet.
     ///
     /// All strings together must stay below 4 GiB; decoders bound their input far below.
     pub fn intern(&mut self, value: &str) -> u32 {
-        let hash = FixedState::default().hash_one(value);
-        let short = (hash >> 32) as u32;
-        let Self { text, ends, places } = self;
-        let string = |position: u32| {
-            let start = if position == 0 { 0 } else { ends[position as usize - 1] as usize };
-            &text[start..ends[position as usize] as usize]
-        };
-        let found = places.find(hash, |&(other, position)| other == short && string(position) == value);
-        if let Some(&(_, position)) = found {
-            return position;
+        let short = self.short_hash(value.as_bytes());
+        self.known(short, value.as_bytes()).unwrap_or_else(|| self.insert(short, value))
+    }
+
+    /// As [`Dictionary::intern`] for bytes, which are checked only if they are not there yet.
+    ///
+    /// # Errors
+    /// The bytes are not UTF-8; nothing is added then.
+    pub fn intern_utf8(&mut self, value: &[u8]) -> Result<u32, Utf8Error> {
+        let short = self.short_hash(value);
+        match self.known(short, value) {
+            Some(position) => Ok(position),
+            None => Ok(self.insert(short, std::str::from_utf8(value)?)),
         }
-        let position = ends.len() as u32;
-        places.insert_unique(hash, (short, position), |&(_, position)| {
-            FixedState::default().hash_one(string(position))
-        });
+    }
+
+    #[inline]
+    fn short_hash(&self, value: &[u8]) -> u32 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(value);
+        (hasher.finish() >> 32) as u32
+    }
+
+    #[inline]
+    fn known(&self, short: u32, value: &[u8]) -> Option<u32> {
+        let is_value = |&(other, position): &(u32, u32)| other == short && self.is(position, value);
+        self.places.find(spread(short), is_value).map(|&(_, position)| position)
+    }
+
+    fn insert(&mut self, short: u32, value: &str) -> u32 {
+        let position = self.ends.len() as u32;
+        self.places.insert_unique(spread(short), (short, position), |&(short, _)| spread(short));
         self.push_unindexed(value);
         position
     }
@@ -73,6 +110,24 @@ impl Dictionary {
     pub fn push_unindexed(&mut self, value: &str) {
         self.text.push_str(value);
         self.ends.push(u32::try_from(self.text.len()).expect("invariant: decoders bound a batch below 4 GiB"));
+    }
+}
+
+/// Equality of short byte strings without a call to `memcmp`, which costs more than the comparison.
+#[inline]
+fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let (a_words, a_tail) = a.as_chunks::<8>();
+    let (b_words, b_tail) = b.as_chunks::<8>();
+    if a_words.iter().zip(b_words).any(|(a, b)| u64::from_ne_bytes(*a) != u64::from_ne_bytes(*b)) {
+        return false;
+    }
+    match (a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        // The last word overlaps the one before it.
+        (Some(a), Some(b)) => u64::from_ne_bytes(*a) == u64::from_ne_bytes(*b),
+        _ => a_tail.iter().zip(b_tail).all(|(a, b)| a == b),
     }
 }
 
@@ -90,10 +145,23 @@ impl DictColumn {
     pub fn push(&mut self, value: &str) {
         // Neighbours are often alike, and comparing is cheaper than hashing.
         let position = match self.rows.last() {
-            Some(&last) if self.dictionary.get(last) == value => last,
+            Some(&last) if self.dictionary.is(last, value.as_bytes()) => last,
             _ => self.dictionary.intern(value),
         };
         self.rows.push(position);
+    }
+
+    /// As [`DictColumn::push`] for bytes, which are checked only if they are not there yet.
+    ///
+    /// # Errors
+    /// The bytes are not UTF-8; no row is added then.
+    pub fn push_utf8(&mut self, value: &[u8]) -> Result<(), Utf8Error> {
+        let position = match self.rows.last() {
+            Some(&last) if self.dictionary.is(last, value) => last,
+            _ => self.dictionary.intern_utf8(value)?,
+        };
+        self.rows.push(position);
+        Ok(())
     }
 
     /// The string of `row`.
@@ -125,6 +193,32 @@ mod tests {
         assert_eq!(column.rows, [0, 1, 0, 2, 1, 2]);
         assert_eq!(column.dictionary.iter().collect::<Vec<_>>(), ["a", "b", ""]);
         assert_eq!((column.get(3), column.dictionary.text_bytes()), ("", 2));
+    }
+
+    #[test]
+    fn bytes_are_interned_like_text_if_they_are_utf8() {
+        let mut dictionary = Dictionary::default();
+        let position = dictionary.intern("é");
+        assert_eq!(dictionary.intern_utf8("é".as_bytes()), Ok(position));
+        assert!(dictionary.intern_utf8(b"\xff").is_err());
+        assert_eq!(dictionary.intern_utf8(b"new"), Ok(1));
+        assert_eq!(dictionary.intern("new"), 1);
+    }
+
+    #[test]
+    fn a_string_is_only_itself() {
+        let text = "0123456789abcdefghijklmnopqrstuvwxyz";
+        let mut dictionary = Dictionary::default();
+        for length in 0..=text.len() {
+            let position = dictionary.intern(&text[..length]);
+            assert!(dictionary.is(position, &text.as_bytes()[..length]));
+            assert!(!dictionary.is(position, &[text.as_bytes(), b"x"].concat()[..=length]));
+            for at in 0..length {
+                let mut other = text.as_bytes()[..length].to_vec();
+                other[at] ^= 1;
+                assert!(!dictionary.is(position, &other), "{length} {at}");
+            }
+        }
     }
 
     #[test]

@@ -14,7 +14,8 @@ pub const KIND_SERVER: i32 = 2;
 /// OTLP's number of the status "error".
 pub const STATUS_ERROR: i32 = 2;
 
-/// Spans by column. All vectors that are not lists have one entry per span.
+/// Spans by column. All vectors that are not lists have one entry per span; a reader that was asked for some columns
+/// leaves the others empty, but always fills `trace_id`.
 #[derive(Debug, Clone, Default)]
 pub struct SpanColumns {
     /// The trace.
@@ -100,12 +101,12 @@ pub struct Origin {
 impl SpanColumns {
     /// How many spans there are.
     pub fn len(&self) -> usize {
-        self.span_id.len()
+        self.trace_id.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.span_id.is_empty()
+        self.trace_id.is_empty()
     }
 
     /// Makes a resource known and returns its part of an [`Origin`]; the scope's part is empty text.
@@ -154,6 +155,34 @@ impl SpanColumns {
         self.attributes.ends.push(self.attributes.key.len() as u32);
         self.events.ends.push(self.events.time_ns.len() as u32);
         self.links.ends.push(self.links.trace_id.len() as u32);
+    }
+
+    /// Keeps the first `len` rows and forgets the others and the open row; dictionaries keep their strings.
+    pub fn truncate(&mut self, len: usize) {
+        self.trace_id.truncate(len);
+        self.span_id.truncate(len);
+        self.parent_span_id.truncate(len);
+        self.trace_state.rows.truncate(len);
+        self.flags.truncate(len);
+        self.name.rows.truncate(len);
+        self.kind.truncate(len);
+        self.start_ns.truncate(len);
+        self.duration_ns.truncate(len);
+        self.status_code.truncate(len);
+        self.status_message.rows.truncate(len);
+        self.dropped_attributes_count.truncate(len);
+        self.dropped_events_count.truncate(len);
+        self.dropped_links_count.truncate(len);
+        self.service.rows.truncate(len);
+        self.resource.rows.truncate(len);
+        self.resource_meta.rows.truncate(len);
+        self.scope_name.rows.truncate(len);
+        self.scope_version.rows.truncate(len);
+        self.scope_meta.rows.truncate(len);
+        self.attributes.ends.truncate(len);
+        self.events.ends.truncate(len);
+        self.links.ends.truncate(len);
+        self.drop_open_row();
     }
 
     /// Forgets the attributes, events and links that were appended since the last row.
@@ -306,15 +335,14 @@ impl AttributeColumns {
     }
 
     fn truncate(&mut self, len: usize) {
-        let of_kind = |kind: ValueKind| self.kind[..len].iter().filter(|&&other| other == kind).count();
-        if self.kind.len() == len {
-            return;
-        }
-        let strings = of_kind(ValueKind::String);
-        let ints = of_kind(ValueKind::Int);
-        let doubles = of_kind(ValueKind::Double);
-        let bools = of_kind(ValueKind::Bool);
-        let jsons = of_kind(ValueKind::Json);
+        // Only the dropped tail is looked at: many dropped rows must not cost a walk over all entries each.
+        let tail = &self.kind[len..];
+        let dropped = |kind: ValueKind| tail.iter().filter(|&&other| other == kind).count();
+        let strings = self.string.rows.len() - dropped(ValueKind::String);
+        let ints = self.int.len() - dropped(ValueKind::Int);
+        let doubles = self.double.len() - dropped(ValueKind::Double);
+        let bools = self.bool.len() - dropped(ValueKind::Bool);
+        let jsons = self.json.rows.len() - dropped(ValueKind::Json);
         self.key.rows.truncate(len);
         self.kind.truncate(len);
         self.slot.truncate(len);
@@ -738,6 +766,23 @@ mod tests {
         assert_eq!(second, [("d", Value::Int(3))]);
         assert_eq!(columns.span(1).events().count(), 0);
         assert_eq!(columns.span(0).attributes().collect::<Vec<_>>(), [("a", Value::Int(1))]);
+        assert_eq!(columns.span(1).service(), "shop");
+    }
+
+    #[test]
+    fn rows_can_be_truncated_with_their_lists() {
+        let mut columns = SpanColumns::default();
+        let origin = columns.intern_resource("shop", "", "");
+        for (name, value) in [("first", Value::Int(1)), ("second", Value::String("x")), ("third", Value::Bool(true))] {
+            columns.attributes.push("a", value);
+            columns.push_span(&SpanFields { name, ..SpanFields::default() }, origin);
+        }
+        columns.truncate(1);
+        columns.attributes.push("b", Value::String("y"));
+        columns.push_span(&SpanFields { name: "fourth", ..SpanFields::default() }, origin);
+        let names: Vec<_> = columns.iter().map(|span| span.fields().name).collect();
+        assert_eq!(names, ["first", "fourth"]);
+        assert_eq!(columns.span(1).attributes().collect::<Vec<_>>(), [("b", Value::String("y"))]);
         assert_eq!(columns.span(1).service(), "shop");
     }
 

@@ -9,6 +9,7 @@
 //! - [`write`]: object first, index second.
 //! - [`read`]: plan, fetch, evaluate.
 //! - [`metered`]: counts each call and byte.
+//! - `aws`: clients of the two services.
 //! - [`faults`], [`conformance`]: for tests.
 
 pub mod block;
@@ -19,6 +20,8 @@ pub mod object;
 pub mod read;
 pub mod write;
 
+#[cfg(feature = "aws")]
+pub mod aws;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(feature = "conformance")]

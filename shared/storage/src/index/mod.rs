@@ -1,15 +1,20 @@
-//! stub
+//! Keys and values of the table; pure.
+//!
+//! | partition | sort key | value |
+//! |---|---|---|
+//! | `<tenant>#traces#<window>#<shard>` | `<level>#<least start>#<content>` | [`Descriptor`] of a file |
+//! | `<tenant>#traces#windows` | `<window>` | nothing: the windows that have files |
+//! | `#tenants` | `<tenant>` | nothing: the tenants that have files |
+//! | `<tenant>#traces#services` | `=<service>` | [`names::Operations`] |
+//!
+//! A window is an hour of span starts, `2026-11-25T01`. A file is indexed once, in the window of its least start; one
+//! that reaches further than [`WINDOW_REACH_NS`] behind it is in the window `wide`, which every query reads. So a query
+//! for some hours reads these, the one before, and `wide`.
 
-/// How each index window is spread over partitions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TableLayout {
-    /// Partitions per window; may grow, never shrink. 1 locally; in DynamoDB one partition takes 1,000 writes a second.
-    pub shards: u8,
-}
+mod descriptor;
+pub mod fingerprint;
+pub mod keys;
+pub mod names;
 
-/// stub
-#[derive(Debug, Clone, PartialEq)]
-pub struct Descriptor {
-    /// Rows.
-    pub rows: u64,
-}
+pub use descriptor::{Descriptor, Summary};
+pub use keys::{FileKey, TableLayout, WINDOW_REACH_NS, Window};

@@ -1,17 +1,37 @@
-//! Plan, fetch, evaluate (stub: being written).
+//! Plan, fetch, evaluate.
+//!
+//! 1. The index items of the windows that a question may touch are read ([`index`]); the plan keeps the files that may
+//!    hold an answer, by time, service, operation, duration, status and trace ids, and which of their columns to read.
+//! 2. Those columns are fetched in few, joined ranges ([`fetch`]).
+//! 3. They are decoded and tested ([`evaluate`]): pure.
+//!
+//! Nothing is cached and nothing polled: a question that starts after a write was acknowledged sees it.
+
+mod evaluate;
+mod fetch;
+mod index;
+mod links;
+mod traces;
+mod windows;
 
 use std::sync::Arc;
 
-use model::search::TraceSearch;
 use model::spans::SpanView;
-use model::{SpanColumns, TenantId, TimeRange, TraceId};
+use model::{SpanColumns, TenantId, TraceId};
 
-use crate::{Result, Store};
+use crate::index::{keys, names};
+use crate::kv::{Key, SortRange, range_all};
+use crate::{Error, Result, Store};
+
+pub use crate::index::names::Operation;
+pub use links::{ServiceLink, service_links};
+pub use traces::{search, traces_by_id};
+pub use windows::{StoredWindow, tenants, windows};
 
 /// How much one query may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Spans in the answer.
+    /// Spans in the answer, or looked at for links between services.
     pub max_spans: u64,
     /// Bytes read from objects.
     pub max_bytes: u64,
@@ -19,7 +39,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_spans: 1_000_000, max_bytes: 4 << 30 }
+        Self { max_spans: 2_000_000, max_bytes: 4 << 30 }
     }
 }
 
@@ -48,62 +68,26 @@ impl TraceSet {
     }
 }
 
-/// A name under which a service has spans.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Operation {
-    /// The spans' name.
-    pub name: String,
-    /// The spans' kind by OTLP's numbers.
-    pub kind: i32,
-}
-
-/// How often one service called another.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServiceLink {
-    /// The caller.
-    pub parent: String,
-    /// The called.
-    pub child: String,
-    /// Spans of `child` whose parent is a span of `parent`.
-    pub call_count: u64,
-}
-
-/// The traces with these ids that exist, at any age, whole, in the order of `ids`.
-///
-/// # Errors
-/// As the stores; over the limits.
-pub async fn traces_by_id(_store: &Store, _tenant: &TenantId, _ids: &[TraceId], _limits: &Limits) -> Result<TraceSet> {
-    unimplemented!()
-}
-
-/// The newest traces with a span that meets all conditions, whole, newest first.
-///
-/// # Errors
-/// As the stores; over the limits.
-pub async fn search(_store: &Store, _tenant: &TenantId, _search: &TraceSearch, _limits: &Limits) -> Result<TraceSet> {
-    unimplemented!()
-}
-
 /// The services that have spans, sorted.
 ///
 /// # Errors
 /// As the stores.
-pub async fn services(_store: &Store, _tenant: &TenantId) -> Result<Vec<String>> {
-    unimplemented!()
+pub async fn services(store: &Store, tenant: &TenantId) -> Result<Vec<String>> {
+    let items = range_all(&*store.table, &keys::services_partition(tenant), SortRange::ALL).await?;
+    Ok(items.into_iter().map(|(sort, _)| names::service_of(&sort).to_owned()).collect())
 }
 
-/// The operations of a service, sorted.
+/// The operations of a service, sorted; none for an unknown service.
 ///
 /// # Errors
 /// As the stores.
-pub async fn operations(_store: &Store, _tenant: &TenantId, _service: &str) -> Result<Vec<Operation>> {
-    unimplemented!()
-}
-
-/// Calls between services by spans that start in `range`, sorted.
-///
-/// # Errors
-/// As the stores; over the limits.
-pub async fn service_links(_store: &Store, _tenant: &TenantId, _range: TimeRange, _limits: &Limits) -> Result<Vec<ServiceLink>> {
-    unimplemented!()
+pub async fn operations(store: &Store, tenant: &TenantId, service: &str) -> Result<Vec<Operation>> {
+    if service.len() > names::MAX_NAME_BYTES {
+        return Ok(Vec::new());
+    }
+    let key = Key::new(keys::services_partition(tenant), names::service_sort(service));
+    let Some(item) = store.table.get(&key).await? else { return Ok(Vec::new()) };
+    let names = names::Operations::parse(&item.value)
+        .map_err(|err| Error::corrupt(format!("names of service {service}"), err))?;
+    Ok(names.operations.into_iter().collect())
 }

@@ -1,0 +1,170 @@
+//! The environment of a Lambda function, read once, with errors that name the variable.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Below the 30 s after which an HTTP API answers by itself.
+const DEFAULT_TIMEOUT_MS: u64 = 25_000;
+
+/// What the environment says. Locations are read by [`crate::open`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `SPANDREL_OBJECT_STORE`: where objects are, `s3://bucket/prefix`.
+    pub object_store: String,
+    /// `SPANDREL_INDEX`: where the index is, `dynamodb://table`.
+    pub index: String,
+    /// `SPANDREL_INDEX_SHARDS`: partitions per index window; may grow, never shrink.
+    pub index_shards: u8,
+    /// `SPANDREL_QUERY_TIMEOUT_MS`: how long one query may take.
+    pub query_timeout: Duration,
+    /// `SPANDREL_INGEST_TIMEOUT_MS`: how long one ingest request may take.
+    pub ingest_timeout: Duration,
+    /// `SPANDREL_MAX_BODY_BYTES`: the most bytes of a request's body, compressed and decompressed alike.
+    pub max_body_bytes: usize,
+    /// `SPANDREL_BASE_PATH`: what a custom domain's mapping puts in front of every path.
+    pub base_path: String,
+    /// `SPANDREL_RAW_PATH`: how the gateway hands over paths.
+    pub raw_path: RawPath,
+}
+
+/// Whether an event's path is still percent-encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RawPath {
+    /// By the event's kind: decoded by an HTTP API, encoded by a function URL, a REST API and ALB.
+    #[default]
+    ByOrigin,
+    /// As the client sent it.
+    Encoded,
+    /// Decoded once by the gateway.
+    Decoded,
+}
+
+/// Why the environment cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A variable that has no default is not there.
+    #[error("environment variable {name} is not set; it takes {takes}")]
+    Missing {
+        /// The variable.
+        name: &'static str,
+        /// What it takes, by example.
+        takes: &'static str,
+    },
+    /// A variable's value is not of its kind.
+    #[error("environment variable {name}={value:?} is invalid; it takes {takes}")]
+    Invalid {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it takes.
+        takes: &'static str,
+    },
+}
+
+/// The value of an environment variable, if it is set and is text.
+#[expect(clippy::disallowed_methods, reason = "this is the place that reads the environment")]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+impl Settings {
+    /// The settings of this process.
+    ///
+    /// # Errors
+    /// A variable is missing or invalid.
+    pub fn from_env() -> Result<Self, Error> {
+        Self::from_lookup(variable)
+    }
+
+    /// The settings by the variables that `lookup` finds; an empty value is as good as none.
+    ///
+    /// # Errors
+    /// A variable is missing or invalid.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let text = |name: &'static str| lookup(name).filter(|value| !value.is_empty());
+        let required = |name, takes| text(name).ok_or(Error::Missing { name, takes });
+        let base_path = text("SPANDREL_BASE_PATH").unwrap_or_default();
+        let invalid = |name, value: &str, takes| Error::Invalid { name, value: value.to_owned(), takes };
+        if !base_path.is_empty() && !base_path.starts_with('/') {
+            return Err(invalid("SPANDREL_BASE_PATH", &base_path, "a path such as /telemetry"));
+        }
+        let raw_path = match text("SPANDREL_RAW_PATH").as_deref() {
+            None | Some("auto") => RawPath::ByOrigin,
+            Some("encoded") => RawPath::Encoded,
+            Some("decoded") => RawPath::Decoded,
+            Some(value) => return Err(invalid("SPANDREL_RAW_PATH", value, "auto, encoded or decoded")),
+        };
+        let index_shards = number(text, "SPANDREL_INDEX_SHARDS", 4, "1 to 255")?;
+        if index_shards == 0 {
+            return Err(invalid("SPANDREL_INDEX_SHARDS", "0", "1 to 255"));
+        }
+        let milliseconds =
+            |name| number(text, name, DEFAULT_TIMEOUT_MS, "milliseconds").map(Duration::from_millis);
+        Ok(Self {
+            object_store: required("SPANDREL_OBJECT_STORE", "a location such as s3://bucket/prefix")?,
+            index: required("SPANDREL_INDEX", "a location such as dynamodb://table")?,
+            index_shards,
+            query_timeout: milliseconds("SPANDREL_QUERY_TIMEOUT_MS")?,
+            ingest_timeout: milliseconds("SPANDREL_INGEST_TIMEOUT_MS")?,
+            max_body_bytes: number(text, "SPANDREL_MAX_BODY_BYTES", 64 << 20, "bytes")?,
+            base_path,
+            raw_path,
+        })
+    }
+}
+
+fn number<T: FromStr>(
+    text: impl Fn(&'static str) -> Option<String>,
+    name: &'static str,
+    default: T,
+    takes: &'static str,
+) -> Result<T, Error> {
+    let Some(value) = text(name) else { return Ok(default) };
+    value.parse().map_err(|_| Error::Invalid { name, value, takes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(variables: &[(&str, &str)]) -> Result<Settings, Error> {
+        let find = |name: &str| variables.iter().find(|(other, _)| *other == name);
+        Settings::from_lookup(|name| find(name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    const STORES: [(&str, &str); 2] =
+        [("SPANDREL_OBJECT_STORE", "s3://bucket/prefix"), ("SPANDREL_INDEX", "dynamodb://table")];
+
+    #[test]
+    fn only_the_stores_have_no_default() {
+        let read = settings(&STORES).expect("settings");
+        assert_eq!((read.index_shards, read.query_timeout), (4, Duration::from_secs(25)));
+        let error = settings(&STORES[..1]).expect_err("no index");
+        assert_eq!(
+            error.to_string(),
+            "environment variable SPANDREL_INDEX is not set; it takes a location such as dynamodb://table"
+        );
+    }
+
+    #[test]
+    fn an_invalid_value_is_named() {
+        let check = |name: &'static str, value: &str, is_fine: bool| {
+            let read = settings(&[STORES[0], STORES[1], (name, value)]);
+            assert_eq!(read.is_ok(), is_fine, "{name}={value}");
+            if let Err(error) = read {
+                assert!(error.to_string().contains(name), "{error}");
+            }
+        };
+        check("SPANDREL_INDEX_SHARDS", "8", true);
+        check("SPANDREL_INDEX_SHARDS", "", true);
+        check("SPANDREL_INDEX_SHARDS", "0", false);
+        check("SPANDREL_INDEX_SHARDS", "300", false);
+        check("SPANDREL_QUERY_TIMEOUT_MS", "10s", false);
+        check("SPANDREL_MAX_BODY_BYTES", "1e6", false);
+        check("SPANDREL_BASE_PATH", "telemetry", false);
+        check("SPANDREL_BASE_PATH", "/telemetry", true);
+        check("SPANDREL_RAW_PATH", "decoded", true);
+        check("SPANDREL_RAW_PATH", "raw", false);
+    }
+}

@@ -1,0 +1,58 @@
+//! The loop of a Lambda function.
+
+use std::convert::Infallible;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use lambda_runtime::{Context, LambdaEvent, Runtime, service_fn};
+use serde_json::value::RawValue;
+
+use super::answer;
+use crate::config::RawPath;
+use crate::guard::{Door, RequestId};
+
+/// What stays of an invocation's time for answering that there was not enough.
+const RESERVE: Duration = Duration::from_millis(500);
+
+/// Answers events through `door` until the platform ends the process.
+///
+/// # Errors
+/// The Runtime API is not reachable, or this is no Lambda environment.
+pub async fn run(door: Door, raw_path: RawPath) -> Result<(), lambda_runtime::Error> {
+    if crate::config::variable("AWS_LAMBDA_RUNTIME_API").is_none() {
+        return Err("not in Lambda: AWS_LAMBDA_RUNTIME_API is not set; run `spandrel serve` instead".into());
+    }
+    let handler = service_fn(|event: LambdaEvent<Box<RawValue>>| {
+        let door = door.clone();
+        async move {
+            let id = RequestId(event.context.request_id.as_str().into());
+            let limit = Some(time_left(&event.context));
+            let answer = answer(&door, event.payload.get(), raw_path, id, limit).await;
+            Ok::<_, Infallible>(RawValue::from_string(answer).unwrap_or_default())
+        }
+    });
+    // Not `lambda_runtime::run`: its span a request says what the access log says.
+    Runtime::new(handler).run().await
+}
+
+fn time_left(context: &Context) -> Duration {
+    let now = Duration::from_nanos(crate::clock::now_ns().unsigned_abs());
+    let deadline = Duration::from_millis(context.deadline);
+    deadline.saturating_sub(now).saturating_sub(RESERVE).max(Duration::from_millis(100))
+}
+
+/// Runs a Lambda function's `work`, and logs why it ended.
+///
+/// On one thread: a function answers one event at a time, and a second thread costs 0.4 ms and 0.4 MB at each cold
+/// start.
+pub fn main(work: impl Future<Output = Result<(), lambda_runtime::Error>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(work));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "function ended");
+            ExitCode::FAILURE
+        }
+    }
+}

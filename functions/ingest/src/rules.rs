@@ -1,0 +1,92 @@
+//! The protocol's rules about method, path and headers; pure.
+//!
+//! Source: OTLP specification, "OTLP/HTTP Request"; the Collector's `otlpreceiver` and `confighttp`.
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, Method};
+use wire::Encoding;
+use wire::otlp::Format;
+
+use crate::refusal::Refusal;
+
+/// What a path is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// `<any prefix>/v1/traces`.
+    Traces,
+}
+
+/// The last two segments of a path.
+fn ends(path: &str) -> (&str, &str) {
+    let mut segments = path.trim_end_matches('/').rsplit('/').filter(|segment| !segment.is_empty());
+    let last = segments.next().unwrap_or_default();
+    (segments.next().unwrap_or_default(), last)
+}
+
+/// Whether `path` is an endpoint of OTLP behind any prefix, served or not.
+pub fn is_endpoint(path: &str) -> bool {
+    matches!(ends(path), ("v1", "traces" | "metrics" | "logs") | ("v1development", "profiles"))
+}
+
+/// What a request is for.
+///
+/// Exporters append `/v1/traces` to whatever base they were given, so any prefix is accepted.
+pub(crate) fn route(method: &Method, path: &str) -> Result<Signal, Refusal> {
+    match ends(path) {
+        ("v1", "traces") if method == Method::POST || method == Method::OPTIONS => Ok(Signal::Traces),
+        ("v1", "traces") => Err(Refusal::Method(method.clone())),
+        (_, signal) if is_endpoint(path) => Err(Refusal::NotServed(signal.to_owned())),
+        _ => Err(Refusal::NotFound { path: path.chars().take(256).collect() }),
+    }
+}
+
+/// The format of the request's body, if its content type names one.
+pub(crate) fn format(headers: &HeaderMap) -> Option<Format> {
+    Format::from_content_type(headers.get(CONTENT_TYPE)?.to_str().ok()?)
+}
+
+/// The format of the request's body.
+pub(crate) fn required_format(headers: &HeaderMap) -> Result<Format, Refusal> {
+    format(headers).ok_or_else(|| {
+        let sent =
+            headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        Refusal::MediaType(sent.unwrap_or_default())
+    })
+}
+
+/// How the request's body is compressed.
+pub(crate) fn encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
+    match headers.get(CONTENT_ENCODING) {
+        None => Ok(Encoding::Identity),
+        Some(value) => {
+            Encoding::from_header(&String::from_utf8_lossy(value.as_bytes())).map_err(Refusal::Wire)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_prefix_may_stand_before_the_signal() {
+        let check = |path: &str, expect: &str| {
+            let got = match route(&Method::POST, path) {
+                Ok(Signal::Traces) => "traces".to_owned(),
+                Err(refusal) => refusal.status().as_u16().to_string(),
+            };
+            assert_eq!(got, expect, "{path}");
+        };
+        check("/v1/traces", "traces");
+        check("/v1/traces/", "traces");
+        check("//v1/traces", "traces");
+        check("/base//v1//traces", "traces");
+        check("/stage/otlp/v1/traces", "traces");
+        check("/", "404");
+        check("", "404");
+        check("/traces", "404");
+        check("/v1/traces/x", "404");
+        check("/v1/metrics", "404");
+        check("/xv1/traces", "404");
+    }
+}

@@ -1,0 +1,108 @@
+//! What a benchmark prints: a table for eyes, a line of JSON for scripts.
+
+use std::io::Write as _;
+
+use serde_json::Value;
+
+use super::{Error, Result};
+
+/// One table and the same as JSON.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// The first row is the head; the first column is left-aligned, others are numbers.
+    pub(super) rows: Vec<Vec<String>>,
+    pub(super) json: Value,
+}
+
+impl Report {
+    /// Writes to standard output; with `json` the table goes to standard error instead.
+    pub(super) fn print(&self, json: bool) -> Result<()> {
+        let table = self.table();
+        let mut out = std::io::stdout().lock();
+        if json {
+            std::io::stderr().lock().write_all(table.as_bytes()).map_err(Error::io("standard error"))?;
+            writeln!(out, "{}", self.json).map_err(Error::io("standard output"))
+        } else {
+            out.write_all(table.as_bytes()).map_err(Error::io("standard output"))
+        }
+    }
+
+    fn table(&self) -> String {
+        let n_columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..n_columns).map(width).collect();
+        let mut table = String::new();
+        for (i, row) in self.rows.iter().enumerate() {
+            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+                if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            });
+            table.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+            table.push('\n');
+            if i == 0 {
+                table.push_str(&"-".repeat(widths.iter().sum::<usize>() + 2 * n_columns.saturating_sub(1)));
+                table.push('\n');
+            }
+        }
+        table
+    }
+}
+
+/// A row of a table.
+pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}
+
+/// `number` with `decimals` digits after the point and thousands set apart by commas.
+pub(super) fn number(number: f64, decimals: usize) -> String {
+    let text = format!("{number:.decimals$}");
+    let whole_len = text.find('.').unwrap_or(text.len());
+    let mut grouped = String::with_capacity(text.len() + text.len() / 3);
+    for (at, character) in text.char_indices() {
+        let digits_left = whole_len.saturating_sub(at);
+        if at > 0 && digits_left > 0 && digits_left.is_multiple_of(3) && !grouped.ends_with('-') {
+            grouped.push(',');
+        }
+        grouped.push(character);
+    }
+    grouped
+}
+
+/// As [`number`], or `-` where nothing was measured.
+pub(super) fn number_or_dash(measured: Option<f64>, decimals: usize) -> String {
+    measured.map_or_else(|| "-".to_owned(), |measured| number(measured, decimals))
+}
+
+/// Says on standard error what went wrong; nothing is left to do if that fails too.
+pub(super) fn complain(error: &Error) {
+    let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        let check = |value: f64, decimals: usize, expect: &str| assert_eq!(number(value, decimals), expect);
+        check(0.0, 0, "0");
+        check(999.0, 0, "999");
+        check(1_000.0, 0, "1,000");
+        check(1_234_567.891, 2, "1,234,567.89");
+        check(-123_456.0, 0, "-123,456");
+        check(12.5, 1, "12.5");
+    }
+
+    #[test]
+    fn a_table_aligns_its_columns() {
+        let rows = vec![row(["name", "n"]), row(["a", "1,000"]), row(["long name", "2"])];
+        let table = Report { rows, json: Value::Null }.table();
+        assert_eq!(table, "name           n\n----------------\na          1,000\nlong name      2\n");
+    }
+}

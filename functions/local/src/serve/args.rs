@@ -1,0 +1,198 @@
+//! Arguments of `spandrel serve`; each has an environment variable.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use edge::open::{self, Location};
+use ingest::Origins;
+
+/// Arguments of `spandrel serve`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Folder for objects and index
+    #[arg(long, env = "SPANDREL_DATA", value_name = "DIR", default_value = "./spandrel-data")]
+    pub data: PathBuf,
+    /// The one endpoint that serves every path, and the OTLP port
+    #[arg(long, env = "SPANDREL_HTTP", value_name = "ADDR", default_value = "127.0.0.1:4318")]
+    pub http: String,
+    /// Also listen where existing configurations expect each API
+    #[arg(long, env = "SPANDREL_CLASSIC_PORTS", value_name = "on|off", default_value = "on")]
+    pub classic_ports: Switch,
+    /// Jaeger's query API
+    #[arg(
+        long = "listen.jaeger",
+        env = "SPANDREL_LISTEN_JAEGER",
+        value_name = "ADDR|off",
+        default_value = "127.0.0.1:16686"
+    )]
+    pub listen_jaeger: Listen,
+    /// Health checks, as the Collector's extension has them
+    #[arg(
+        long = "listen.health",
+        env = "SPANDREL_LISTEN_HEALTH",
+        value_name = "ADDR|off",
+        default_value = "127.0.0.1:13133"
+    )]
+    pub listen_health: Listen,
+    /// Where objects are instead of DIR: s3://bucket/prefix
+    #[arg(long, env = "SPANDREL_OBJECT_STORE", value_name = "LOCATION", requires = "index")]
+    pub object_store: Option<String>,
+    /// Where the index is instead of DIR: dynamodb://table
+    #[arg(long, env = "SPANDREL_INDEX", value_name = "LOCATION", requires = "object_store")]
+    pub index: Option<String>,
+    /// Partitions per window of the index; may grow, never shrink [default: 1 on disk, 4 in DynamoDB]
+    #[arg(long, env = "SPANDREL_INDEX_SHARDS", value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub index_shards: Option<u8>,
+    /// Also generate live telemetry of a small shop of services
+    #[arg(long, env = "SPANDREL_DEMO")]
+    pub demo: bool,
+    /// The longest body of a request once it is decompressed
+    #[arg(long, env = "SPANDREL_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
+    pub max_body_bytes: usize,
+    /// Bytes of bodies that all requests together may hold
+    #[arg(long, env = "SPANDREL_INGEST_BUDGET_BYTES", value_name = "BYTES", default_value_t = 256 << 20)]
+    pub ingest_budget_bytes: usize,
+    /// How long one ingest request may take
+    #[arg(long, env = "SPANDREL_INGEST_TIMEOUT_MS", value_name = "MS", default_value_t = 25_000)]
+    pub ingest_timeout_ms: u64,
+    /// How long one query may take
+    #[arg(long, env = "SPANDREL_QUERY_TIMEOUT_MS", value_name = "MS", default_value_t = 25_000)]
+    pub query_timeout_ms: u64,
+    /// Web pages whose SDKs may send telemetry: all, none, or origins separated by commas
+    #[arg(long, env = "SPANDREL_CORS_ORIGINS", value_name = "all|none|ORIGIN,…", default_value = "all")]
+    pub cors_origins: String,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+/// Where a classical port is, if it is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// Closed.
+    Off,
+    /// At this address and port; port 0 for any that is free.
+    At(String),
+}
+
+impl FromStr for Listen {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if text == "off" { Self::Off } else { Self::At(text.to_owned()) })
+    }
+}
+
+impl Args {
+    /// Where objects and index are.
+    pub(crate) fn locations(&self) -> Result<(Location, Location), open::Error> {
+        let folder = || Location::Folder(self.data.clone());
+        let objects = self.object_store.as_deref().map(str::parse).transpose()?;
+        let index = self.index.as_deref().map(str::parse).transpose()?;
+        Ok((objects.unwrap_or_else(folder), index.unwrap_or_else(folder)))
+    }
+
+    /// Partitions per window of the index.
+    pub(crate) fn shards(&self, index: &Location) -> u8 {
+        let usual = if matches!(index, Location::DynamoDb { .. }) { 4 } else { 1 };
+        self.index_shards.unwrap_or(usual)
+    }
+
+    /// Where Jaeger's API is, if it is open.
+    pub(crate) fn jaeger(&self) -> Option<&str> {
+        self.classic(&self.listen_jaeger)
+    }
+
+    /// Where health checks are answered, if they are.
+    pub(crate) fn health(&self) -> Option<&str> {
+        self.classic(&self.listen_health)
+    }
+
+    fn classic<'a>(&self, listen: &'a Listen) -> Option<&'a str> {
+        match listen {
+            Listen::At(address) if self.classic_ports == Switch::On => Some(address),
+            _ => None,
+        }
+    }
+
+    /// What bounds ingestion.
+    pub(crate) fn ingest_settings(&self) -> ingest::Settings {
+        let limits = ingest::Settings::default().limits;
+        ingest::Settings {
+            limits: ingest::Limits {
+                max_body_bytes: self.max_body_bytes,
+                max_compressed_bytes: limits.max_compressed_bytes.min(self.max_body_bytes),
+                ..limits
+            },
+            budget_bytes: self.ingest_budget_bytes,
+            timeout: Duration::from_millis(self.ingest_timeout_ms),
+            origins: match self.cors_origins.as_str() {
+                "all" => Origins::Any,
+                "none" => Origins::Named(Vec::new()),
+                names => Origins::Named(names.split(',').map(|name| name.trim().to_owned()).collect()),
+            },
+            ..ingest::Settings::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::Cli;
+
+    fn args(line: &str) -> Result<Args, clap::Error> {
+        Cli::try_parse_from(std::iter::once("spandrel").chain(line.split_whitespace())).map(|cli| {
+            match cli.command {
+                Some(crate::Command::Serve(args)) => args,
+                _ => cli.serve,
+            }
+        })
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serving_needs_no_command() {
+        for line in ["--demo --http 127.0.0.1:0", "serve --demo --http 127.0.0.1:0"] {
+            let args = args(line).expect(line);
+            assert_eq!((args.demo, args.http.as_str()), (true, "127.0.0.1:0"));
+            assert_eq!(args.jaeger(), Some("127.0.0.1:16686"));
+            assert_eq!(args.locations().expect("a folder").0, Location::Folder("./spandrel-data".into()));
+        }
+    }
+
+    #[test]
+    fn classical_ports_close_one_by_one_and_together() {
+        let check = |line: &str, jaeger: Option<&str>, health: Option<&str>| {
+            let args = args(line).expect(line);
+            assert_eq!((args.jaeger(), args.health()), (jaeger, health), "{line}");
+        };
+        check("--listen.jaeger off", None, Some("127.0.0.1:13133"));
+        check("--listen.jaeger=[::1]:0 --listen.health=off", Some("[::1]:0"), None);
+        check("--classic-ports off --listen.jaeger 127.0.0.1:1", None, None);
+    }
+
+    #[test]
+    fn a_gateway_names_both_stores() {
+        let args = args("--object-store s3://b/p --index dynamodb://t").expect("both");
+        let (_, index) = args.locations().expect("locations");
+        assert_eq!((args.shards(&index), args.shards(&Location::Memory)), (4, 1));
+        assert!(self::args("--object-store s3://b/p").is_err());
+        assert!(self::args("--index-shards 0").is_err());
+    }
+}

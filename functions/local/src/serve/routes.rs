@@ -1,0 +1,182 @@
+//! Which role answers what.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{Html, IntoResponse as _, Response};
+use axum::routing::{MethodRouter, get, post};
+use edge::guard::{Asked, Failure};
+use edge::health;
+use edge::metrics::{self, Page};
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use storage::write::Writer;
+use storage::{Calls, Store};
+use tower::ServiceExt as _;
+
+use super::args::Args;
+use super::page::StartPage;
+
+/// The roles of this process.
+pub(crate) struct Roles {
+    ingest: ingest::State,
+    query: query::State,
+    calls: Arc<Calls>,
+    start_page: Arc<StartPage>,
+}
+
+impl Roles {
+    /// All roles over `store`, whose calls `calls` counts.
+    pub(crate) fn new(args: &Args, store: Store, calls: Arc<Calls>, start_page: StartPage) -> Self {
+        Self {
+            ingest: ingest::State::new(Arc::new(Writer::new(store.clone())), args.ingest_settings()),
+            query: query::State {
+                store,
+                limits: storage::read::Limits::default(),
+                timeout: Duration::from_millis(args.query_timeout_ms),
+                clock: edge::clock::now_ns,
+            },
+            calls,
+            start_page: Arc::new(start_page),
+        }
+    }
+
+    /// Everything by path. OTLP takes any prefix, those of other APIs too, so its paths are looked at first; and
+    /// what nothing else matches gets its advice.
+    pub(crate) fn one_endpoint(&self) -> Router {
+        let ingest = ingest::router(self.ingest.clone());
+        let others = query::router(self.query.clone())
+            .merge(self.operations())
+            .route("/", self.page().fallback_service(ingest.clone()))
+            .fallback_service(ingest.clone());
+        Router::new().fallback(move |request: Request| {
+            let is_otlp = ingest::is_endpoint(request.uri().path());
+            let router = if is_otlp { ingest.clone() } else { others.clone() };
+            async move { router.oneshot(request).await.unwrap_or_else(|never: Infallible| match never {}) }
+        })
+    }
+
+    /// Jaeger's classical port.
+    pub(crate) fn jaeger(&self) -> Router {
+        query::jaeger::router(self.query.clone()).merge(self.operations())
+    }
+
+    /// The health port: every path is one.
+    pub(crate) fn health(&self) -> Router {
+        self.operations().fallback(get(health::healthy))
+    }
+
+    fn operations(&self) -> Router {
+        let (ingest, calls) = (self.ingest.clone(), Arc::clone(&self.calls));
+        let metrics = move || {
+            let mut page = Page::default();
+            ingest.write_metrics(&mut page);
+            page.storage(&calls.usage());
+            page.gauges("spandrel_build_info", "The version of this program.", &[(BUILD, 1)]);
+            std::future::ready(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page.finish()))
+        };
+        // There is nothing to reload yet.
+        health::router().route("/-/reload", post(health::healthy)).route("/metrics", get(metrics))
+    }
+
+    fn page(&self) -> MethodRouter {
+        let page = Arc::clone(&self.start_page);
+        get(move |headers: HeaderMap| std::future::ready(start_page(&headers, &page)))
+    }
+}
+
+const BUILD: &str = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\"");
+
+fn start_page(headers: &HeaderMap, page: &StartPage) -> Response {
+    let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accepts.contains("text/html") {
+        Html(page.html.clone()).into_response()
+    } else {
+        page.text.clone().into_response()
+    }
+}
+
+/// A failure of the door in the form of the API that was asked.
+pub(crate) fn failure(asked: &Asked, failure: Failure) -> Response {
+    if ingest::is_endpoint(asked.uri.path()) {
+        ingest::failure(asked, failure)
+    } else {
+        edge::guard::json_failure(asked, failure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use clap::Parser as _;
+    use edge::open::{Location, open};
+    use http::Request;
+
+    use super::*;
+
+    async fn roles() -> Roles {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let store = open(&Location::Memory, &Location::Memory, 1).await.expect("memory");
+        let calls = Arc::new(Calls::default());
+        let page = StartPage { text: "the page\n".to_owned(), html: "<h1>the page</h1>".to_owned() };
+        Roles::new(&Line::parse_from(["spandrel"]).args, store.metered(&calls), calls, page)
+    }
+
+    async fn ask(router: &Router, method: &str, path: &str, accept: &str) -> (u16, String) {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header("content-type", "application/json").header("accept", accept);
+        let body = if method == "POST" { Body::from("{}") } else { Body::empty() };
+        let response =
+            router.clone().oneshot(request.body(body).expect("a request")).await.expect("an answer");
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    #[tokio::test]
+    async fn one_endpoint_serves_every_path() {
+        let router = roles().await.one_endpoint();
+        for (method, path, status, part) in [
+            ("POST", "/v1/traces", 200, "{}"),
+            ("POST", "/any/prefix/v1/traces", 200, "{}"),
+            ("POST", "/jaeger/api/otlp/v1/traces", 200, "{}"),
+            ("GET", "/v1/traces", 405, "POST"),
+            ("POST", "/v1/metrics", 404, "only traces"),
+            ("GET", "/jaeger/api/services", 200, "\"data\""),
+            ("GET", "/api/services", 200, "\"data\""),
+            ("GET", "/-/healthy", 200, "ok"),
+            ("GET", "/-/ready", 200, "ok"),
+            ("POST", "/-/reload", 200, "ok"),
+            ("GET", "/-/reload", 405, ""),
+            ("GET", "/metrics", 200, "spandrel_build_info{version="),
+            ("GET", "/", 200, "the page"),
+            ("POST", "/", 404, "/v1/traces"),
+            ("GET", "/nothing", 404, "/v1/traces"),
+            ("GET", "/jaeger/nothing", 404, ""),
+        ] {
+            let (got, body) = ask(&router, method, path, "*/*").await;
+            assert_eq!(got, status, "{method} {path}: {body}");
+            assert!(body.contains(part), "{method} {path}: {body}");
+        }
+        assert_eq!(ask(&router, "GET", "/", "text/html,*/*").await.1, "<h1>the page</h1>");
+        assert_eq!(ask(&router, "GET", "/", "*/*").await.1, "the page\n");
+    }
+
+    #[tokio::test]
+    async fn classical_ports_serve_their_api() {
+        let roles = roles().await;
+        assert_eq!(ask(&roles.jaeger(), "GET", "/api/services", "*/*").await.0, 200);
+        assert_eq!(ask(&roles.jaeger(), "GET", "/-/healthy", "*/*").await.0, 200);
+        assert_eq!(ask(&roles.jaeger(), "POST", "/v1/traces", "*/*").await.0, 404);
+        for path in ["/", "/health/status", "/-/ready"] {
+            assert_eq!(ask(&roles.health(), "GET", path, "*/*").await, (200, "ok\n".to_owned()), "{path}");
+        }
+    }
+}

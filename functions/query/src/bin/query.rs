@@ -1,0 +1,24 @@
+//! The Lambda function `query`.
+
+use std::process::ExitCode;
+
+use edge::config::Settings;
+use edge::guard::Door;
+use edge::{clock, health, lambda, logging, open};
+
+fn main() -> ExitCode {
+    logging::init(logging::Style::Json);
+    lambda::main(async {
+        let settings = Settings::from_env()?;
+        let (objects, index) = (settings.object_store.parse()?, settings.index.parse()?);
+        let state = query::State {
+            store: open::open(&objects, &index, settings.index_shards).await?,
+            limits: storage::read::Limits::default(),
+            timeout: settings.query_timeout,
+            clock: clock::now_ns,
+        };
+        let router = health::router().merge(query::router(state));
+        let door = Door::new(router, edge::guard::json_failure).below(&settings.base_path);
+        lambda::run(door, settings.raw_path).await
+    })
+}

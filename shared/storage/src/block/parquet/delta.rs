@@ -1,0 +1,150 @@
+//! Whole numbers as packed differences: Parquet's DELTA_BINARY_PACKED.
+//!
+//! ```text
+//! header    = varint(128 values a block)  varint(4 miniblocks a block)  varint(count)  zigzag(first value)
+//! block     = zigzag(least difference)    4 × u8 width in bits          4 × 32 differences less the least, packed
+//! ```
+//! Differences wrap, so that any 64-bit values come back.
+
+use super::Invalid;
+use super::thrift::{read_varint, take, write_varint};
+
+const BLOCK: usize = 128;
+const MINI: usize = 32;
+
+fn write_zigzag(out: &mut Vec<u8>, value: i64) {
+    write_varint(out, ((value << 1) ^ (value >> 63)) as u64);
+}
+
+fn read_zigzag(bytes: &mut &[u8]) -> Result<i64, Invalid> {
+    let value = read_varint(bytes)?;
+    Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+}
+
+/// Appends `values`.
+pub fn write(out: &mut Vec<u8>, values: &[i64]) {
+    write_varint(out, BLOCK as u64);
+    write_varint(out, (BLOCK / MINI) as u64);
+    write_varint(out, values.len() as u64);
+    write_zigzag(out, values.first().copied().unwrap_or(0));
+    let mut deltas = [0i64; BLOCK];
+    let mut previous = values.first().copied().unwrap_or(0);
+    for block in values.get(1..).unwrap_or_default().chunks(BLOCK) {
+        for (delta, &value) in deltas.iter_mut().zip(block) {
+            *delta = value.wrapping_sub(previous);
+            previous = value;
+        }
+        let deltas = &deltas[..block.len()];
+        let least = deltas.iter().copied().min().expect("invariant: chunks are not empty");
+        write_zigzag(out, least);
+        let widths_at = out.len();
+        out.extend_from_slice(&[0; BLOCK / MINI]);
+        for (i, mini) in deltas.chunks(MINI).enumerate() {
+            let widest = mini.iter().fold(0u64, |bits, delta| bits | delta.wrapping_sub(least) as u64);
+            let width = (64 - widest.leading_zeros()) as usize;
+            out[widths_at + i] = width as u8;
+            pack(out, mini.iter().map(|delta| delta.wrapping_sub(least) as u64), width);
+        }
+    }
+}
+
+/// Appends `MINI` values of `width` bits, zeros where `values` end early.
+fn pack(out: &mut Vec<u8>, values: impl Iterator<Item = u64>, width: usize) {
+    let end = out.len() + MINI * width / 8;
+    let mut window = 0u128;
+    let mut filled = 0;
+    for value in values {
+        window |= u128::from(value) << filled;
+        filled += width;
+        if filled >= 64 {
+            out.extend_from_slice(&(window as u64).to_le_bytes());
+            window >>= 64;
+            filled -= 64;
+        }
+    }
+    out.extend_from_slice(&(window as u64).to_le_bytes());
+    out.resize(end, 0);
+}
+
+/// Reads the `count` values that `bytes` hold.
+///
+/// # Errors
+/// `bytes` are not such a section, or hold another number of values.
+pub fn read(bytes: &[u8], count: usize) -> Result<Vec<i64>, Invalid> {
+    let mut rest = bytes;
+    let header = (read_varint(&mut rest)?, read_varint(&mut rest)?, read_varint(&mut rest)?);
+    if header != (BLOCK as u64, (BLOCK / MINI) as u64, count as u64) {
+        return Err(Invalid("delta header is not as written here"));
+    }
+    let mut value = read_zigzag(&mut rest)?;
+    // Each value but the first takes part in a block of at least five bytes.
+    if count > 1 && (count - 1).div_ceil(BLOCK) * 5 > rest.len() {
+        return Err(Invalid("data is cut off"));
+    }
+    let mut values = Vec::with_capacity(count);
+    if count > 0 {
+        values.push(value);
+    }
+    while values.len() < count {
+        let least = read_zigzag(&mut rest)?;
+        let widths: [u8; BLOCK / MINI] = take(&mut rest, BLOCK / MINI)?.try_into().expect("invariant: as many taken");
+        for width in widths {
+            let n = MINI.min(count - values.len());
+            if n == 0 {
+                break;
+            }
+            let width = usize::from(width);
+            if width > 64 {
+                return Err(Invalid("delta width is above 64 bits"));
+            }
+            let packed = take(&mut rest, MINI * width / 8)?;
+            for i in 0..n {
+                let delta = bits(packed, i * width, width);
+                value = value.wrapping_add(least).wrapping_add(delta as i64);
+                values.push(value);
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// The `width` bits of `packed` from bit `at` on.
+fn bits(packed: &[u8], at: usize, width: usize) -> u64 {
+    let byte = at / 8;
+    let mut window = [0; 16];
+    if let Some(whole) = packed.get(byte..byte + 16) {
+        window.copy_from_slice(whole);
+    } else {
+        let tail = &packed[byte.min(packed.len())..];
+        window[..tail.len()].copy_from_slice(tail);
+    }
+    let shifted = (u128::from_le_bytes(window) >> (at % 8)) as u64;
+    if width == 64 { shifted } else { shifted & ((1 << width) - 1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn values_come_back(values in proptest::collection::vec(any::<i64>(), 0..400), shift in 0u32..64) {
+            let values: Vec<i64> = values.into_iter().map(|value| value >> shift).collect();
+            let mut bytes = Vec::new();
+            write(&mut bytes, &values);
+            prop_assert_eq!(read(&bytes, values.len()).expect("own bytes"), values);
+        }
+
+        #[test]
+        fn any_bytes_are_values_or_an_error(mut bytes in proptest::collection::vec(any::<u8>(), 0..100), count in 0usize..2000) {
+            let mut header = Vec::new();
+            write_varint(&mut header, 128);
+            write_varint(&mut header, 4);
+            write_varint(&mut header, count as u64);
+            header.append(&mut bytes);
+            let _ = read(&header, count);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Parquet's hybrid of run lengths and bit packing, for levels and dictionary positions.
+//!
+//! ```text
+//! run    = varint(count << 1)                value, in as many bytes as the width needs
+//! packed = varint(groups of 8 << 1 | 1)      groups × width bytes, lowest bits first
+//! ```
+//! A constant column is one run; all else is one packed section, because zstd behind it finds the runs anyway.
+//! Dictionary positions are packed in whole bytes (width 8, 16 or 32), wider than needed: zstd then sees the repeated
+//! patterns of neighbouring rows, which packing to odd widths would hide.
+
+use super::Invalid;
+use super::thrift::{read_varint, take, write_varint};
+
+/// The width in bits that dictionary positions below `len` are packed in.
+pub fn position_width(len: usize) -> u8 {
+    match len {
+        0..=0x100 => 8,
+        0x101..=0x1_0000 => 16,
+        _ => 32,
+    }
+}
+
+fn write_run(out: &mut Vec<u8>, count: usize, value: u32, width: u8) {
+    write_varint(out, (count as u64) << 1);
+    out.extend_from_slice(&value.to_le_bytes()[..usize::from(width.div_ceil(8))]);
+}
+
+fn write_packed_head(out: &mut Vec<u8>, count: usize) {
+    write_varint(out, (count.div_ceil(8) as u64) << 1 | 1);
+}
+
+/// Appends dictionary positions, each below `2^width`; `width` as [`position_width`] gives it.
+pub fn write_positions(out: &mut Vec<u8>, positions: impl ExactSizeIterator<Item = u32> + Clone, width: u8) {
+    let count = positions.len();
+    let mut ahead = positions.clone();
+    let Some(first) = ahead.next() else { return };
+    if ahead.all(|position| position == first) {
+        return write_run(out, count, first, width);
+    }
+    write_packed_head(out, count);
+    let padding = count.next_multiple_of(8) - count;
+    match width {
+        8 => out.extend(positions.map(|position| position as u8)),
+        16 => {
+            out.reserve(2 * count);
+            positions.for_each(|position| out.extend_from_slice(&(position as u16).to_le_bytes()));
+        }
+        _ => {
+            out.reserve(4 * count);
+            positions.for_each(|position| out.extend_from_slice(&position.to_le_bytes()));
+        }
+    }
+    out.resize(out.len() + padding * usize::from(width / 8), 0);
+}
+
+/// Appends levels of one or two bits with the four bytes of length that data pages put in front.
+pub fn write_levels(out: &mut Vec<u8>, levels: &[u8], width: u8) {
+    debug_assert!(width == 1 || width == 2, "invariant: no deeper nesting");
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    match levels.first() {
+        None => {}
+        Some(&first) if levels.iter().all(|&level| level == first) => {
+            write_run(out, levels.len(), u32::from(first), width);
+        }
+        Some(_) => {
+            write_packed_head(out, levels.len());
+            for group in levels.chunks(8) {
+                let mut bits = 0u16;
+                for (i, &level) in group.iter().enumerate() {
+                    bits |= u16::from(level) << (i * usize::from(width));
+                }
+                out.extend_from_slice(&bits.to_le_bytes()[..usize::from(width)]);
+            }
+        }
+    }
+    let len = (out.len() - at - 4) as u32;
+    out[at..at + 4].copy_from_slice(&len.to_le_bytes());
+}
+
+/// Reads `count` values of `width` bits into `values` (which is cleared first).
+///
+/// # Errors
+/// `bytes` end too early, or `width` is above 32.
+pub fn read(bytes: &[u8], width: u8, count: usize, values: &mut Vec<u32>) -> Result<(), Invalid> {
+    if width > 32 {
+        return Err(Invalid("packed width is above 32 bits"));
+    }
+    values.clear();
+    let mut rest = bytes;
+    while values.len() < count {
+        let head = read_varint(&mut rest)?;
+        let left = count - values.len();
+        if head & 1 == 0 {
+            let mut value = [0; 4];
+            let stored = take(&mut rest, usize::from(width.div_ceil(8)))?;
+            value[..stored.len()].copy_from_slice(stored);
+            let run = usize::try_from(head >> 1).unwrap_or(usize::MAX).min(left);
+            if run == 0 {
+                return Err(Invalid("run is empty"));
+            }
+            values.resize(values.len() + run, u32::from_le_bytes(value));
+        } else {
+            let groups = usize::try_from(head >> 1).map_err(|_| Invalid("packed section is too long"))?;
+            let len = groups.checked_mul(usize::from(width)).ok_or(Invalid("packed section is too long"))?;
+            let packed = take(&mut rest, len)?;
+            let n = left.min(groups.saturating_mul(8));
+            if n == 0 {
+                return Err(Invalid("packed section is empty"));
+            }
+            unpack(packed, width, n, values);
+        }
+    }
+    Ok(())
+}
+
+fn unpack(packed: &[u8], width: u8, n: usize, values: &mut Vec<u32>) {
+    match width {
+        0 => values.resize(values.len() + n, 0),
+        1 => values.extend((0..n).map(|i| u32::from(packed[i / 8] >> (i % 8) & 1))),
+        2 => values.extend((0..n).map(|i| u32::from(packed[i / 4] >> (i % 4 * 2) & 3))),
+        8 => values.extend(packed[..n].iter().map(|&byte| u32::from(byte))),
+        16 => values.extend(packed.chunks_exact(2).take(n).map(|b| u32::from(u16::from_le_bytes([b[0], b[1]])))),
+        32 => values.extend(packed.chunks_exact(4).take(n).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+        _ => {
+            let mask = u64::from(u32::MAX >> (32 - width));
+            values.extend((0..n).map(|i| {
+                let bit = i * usize::from(width);
+                let mut window = [0; 8];
+                let from = &packed[bit / 8..packed.len().min(bit / 8 + 8)];
+                window[..from.len()].copy_from_slice(from);
+                (u64::from_le_bytes(window) >> (bit % 8) & mask) as u32
+            }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn positions_come_back(values in proptest::collection::vec(0u32..70_000, 0..300), cap in 1u32..70_000) {
+            let values: Vec<u32> = values.into_iter().map(|value| value % cap).collect();
+            let width = position_width(cap as usize);
+            let mut bytes = Vec::new();
+            write_positions(&mut bytes, values.iter().copied(), width);
+            let mut read_back = Vec::new();
+            read(&bytes, width, values.len(), &mut read_back).expect("own bytes");
+            prop_assert_eq!(read_back, values);
+        }
+
+        #[test]
+        fn levels_come_back(levels in proptest::collection::vec(0u8..4, 0..300), width in 1u8..=2) {
+            let levels: Vec<u8> = levels.into_iter().map(|level| level & ((1 << width) - 1)).collect();
+            let mut bytes = Vec::new();
+            write_levels(&mut bytes, &levels, width);
+            let mut read_back = Vec::new();
+            read(&bytes[4..], width, levels.len(), &mut read_back).expect("own bytes");
+            prop_assert!(read_back.iter().map(|&level| level as u8).eq(levels));
+        }
+
+        #[test]
+        fn any_bytes_are_values_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..100), width in 0u8..40) {
+            let mut values = Vec::new();
+            if read(&bytes, width, 1000, &mut values).is_ok() {
+                prop_assert_eq!(values.len(), 1000);
+            }
+        }
+    }
+}

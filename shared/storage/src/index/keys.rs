@@ -1,0 +1,208 @@
+//! Names: of windows, of partitions, of files.
+
+use std::fmt;
+
+use model::time::{HOUR_NS, SECOND_NS};
+use model::{ContentHash, Signal, TenantId, TimeRange};
+
+use crate::kv::Key;
+
+/// How far a file may reach behind its least start and still be in an ordinary window.
+pub const WINDOW_REACH_NS: i64 = HOUR_NS;
+
+/// How each index window is spread over partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableLayout {
+    /// Partitions per window; may grow, never shrink. 1 locally; in DynamoDB one partition takes 1,000 writes a second.
+    pub shards: u8,
+}
+
+/// A part of the index: an hour of span starts, or the files that reach further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Window {
+    /// Files that reach further than an hour.
+    Wide,
+    /// So many hours since the epoch.
+    Hour(i64),
+}
+
+impl Window {
+    /// The window of a file with spans that start from `min_start_ns` to `max_start_ns`.
+    pub fn of(min_start_ns: i64, max_start_ns: i64) -> Self {
+        if max_start_ns.saturating_sub(min_start_ns) > WINDOW_REACH_NS {
+            Self::Wide
+        } else {
+            Self::Hour(min_start_ns.div_euclid(HOUR_NS))
+        }
+    }
+
+    /// Whether a file of this window may hold a span that starts in `range`.
+    pub fn may_meet(self, range: TimeRange) -> bool {
+        match self {
+            Self::Wide => true,
+            Self::Hour(hour) => {
+                let first_ns = hour.saturating_mul(HOUR_NS);
+                range.meets(first_ns, first_ns.saturating_add(HOUR_NS - 1).saturating_add(WINDOW_REACH_NS))
+            }
+        }
+    }
+
+    /// The window with this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        if name == "wide" {
+            return Some(Self::Wide);
+        }
+        let (date, hour) = name.split_once('T')?;
+        let mut parts = date.rsplitn(3, '-');
+        let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
+        let days = days_of(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
+        Some(Self::Hour(days * 24 + hour.parse::<i64>().ok()?))
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wide => f.write_str("wide"),
+            Self::Hour(hour) => {
+                let (year, month, day) = date_of(hour.div_euclid(24));
+                write!(f, "{year:04}-{month:02}-{day:02}T{:02}", hour.rem_euclid(24))
+            }
+        }
+    }
+}
+
+/// Year, month and day of a day since the epoch, in the Gregorian calendar.
+/// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+fn date_of(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// The inverse of [`date_of`]. Source: as there, `days_from_civil`.
+fn days_of(year: i64, month: i64, day: i64) -> i64 {
+    let year = year - i64::from(month <= 2);
+    let era = year.div_euclid(400);
+    let shifted_month = (month + 9) % 12;
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let year_of_era = year.rem_euclid(400);
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+/// Where a file is, in both stores. Everything follows from the content and its least start, so that the same
+/// request gets the same names in any process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileKey {
+    /// 0 as it arrived, higher when merged.
+    pub level: u8,
+    /// Least start of its spans, ns since the epoch.
+    pub min_start_ns: i64,
+    /// Hash of what it was made from.
+    pub content: ContentHash,
+}
+
+impl FileKey {
+    /// The key of the object, with folders that engines know as partitions:
+    /// `tenant=<t>/signal=traces/date=2026-11-25/hour=01/l0-<content>.parquet`.
+    pub fn object(&self, tenant: &TenantId) -> String {
+        let seconds = self.min_start_ns.div_euclid(SECOND_NS);
+        let (year, month, day) = date_of(seconds.div_euclid(86_400));
+        let hour = seconds.rem_euclid(86_400) / 3_600;
+        let (level, content) = (self.level, self.content);
+        let signal = Signal::Traces.as_str();
+        format!(
+            "tenant={tenant}/signal={signal}/date={year:04}-{month:02}-{day:02}/hour={hour:02}/l{level}-{content}.parquet"
+        )
+    }
+
+    /// The sort key of the index item. Times sort as they are: 16 hex digits with the sign bit turned.
+    pub fn sort(&self) -> String {
+        format!("{}#{:016x}#{}", self.level, self.min_start_ns as u64 ^ 1 << 63, self.content)
+    }
+
+    /// The file of an index item.
+    pub fn parse(sort: &str) -> Option<Self> {
+        let mut parts = sort.split('#');
+        let (level, start, content) = (parts.next()?, parts.next()?, parts.next()?);
+        let min_start_ns = (u64::from_str_radix(start, 16).ok()? ^ 1 << 63) as i64;
+        Some(Self { level: level.parse().ok()?, min_start_ns, content: content.parse().ok()? })
+    }
+
+    /// The key of the index item of a file in `window`.
+    pub fn index(&self, tenant: &TenantId, window: Window, layout: TableLayout) -> Key {
+        let shard = self.content.0[0] % layout.shards.max(1);
+        Key::new(window_partition(tenant, window, shard), self.sort())
+    }
+}
+
+/// The partition with a share of a window's files.
+pub fn window_partition(tenant: &TenantId, window: Window, shard: u8) -> String {
+    format!("{tenant}#traces#{window}#{shard}")
+}
+
+/// The partition with all tenants; no tenant's name has a `#`.
+pub const TENANTS_PARTITION: &str = "#tenants";
+
+/// The partition with a tenant's windows.
+pub fn windows_partition(tenant: &TenantId) -> String {
+    format!("{tenant}#traces#windows")
+}
+
+/// The partition with a tenant's services.
+pub fn services_partition(tenant: &TenantId) -> String {
+    format!("{tenant}#traces#services")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn names_come_back_and_sort_by_time(a in any::<i64>(), b in any::<i64>(), hour in -10_000_000i64..10_000_000) {
+            let key = |min_start_ns| FileKey { level: 0, min_start_ns, content: ContentHash([7; 16]) };
+            prop_assert_eq!(FileKey::parse(&key(a).sort()), Some(key(a)));
+            prop_assert_eq!(key(a).sort() < key(b).sort(), a < b);
+            prop_assert_eq!(Window::parse(&Window::Hour(hour).to_string()), Some(Window::Hour(hour)));
+        }
+    }
+
+    #[test]
+    fn names_are_as_documented() {
+        let tenant = TenantId::default_tenant();
+        let file = FileKey { level: 0, min_start_ns: 1_795_568_400 * SECOND_NS, content: ContentHash([0xab; 16]) };
+        let content = "ab".repeat(16);
+        assert_eq!(
+            file.object(&tenant),
+            format!("tenant=default/signal=traces/date=2026-11-25/hour=01/l0-{content}.parquet")
+        );
+        let window = Window::of(file.min_start_ns, file.min_start_ns + HOUR_NS);
+        let key = file.index(&tenant, window, TableLayout { shards: 4 });
+        assert_eq!(key.partition, "default#traces#2026-11-25T01#3");
+        assert_eq!(key.sort, format!("0#98eb1c66d2a50000#{content}"));
+    }
+
+    #[test]
+    fn a_window_meets_what_its_files_may_hold() {
+        let range = |start_ns, end_ns_exclusive| TimeRange { start_ns, end_ns_exclusive };
+        let window = Window::of(5 * HOUR_NS + 10, 5 * HOUR_NS + 20);
+        assert_eq!(window, Window::Hour(5));
+        assert!(window.may_meet(range(5 * HOUR_NS, 5 * HOUR_NS + 1)));
+        assert!(window.may_meet(range(6 * HOUR_NS + 5, 7 * HOUR_NS)), "a file may reach into the next hour");
+        assert!(!window.may_meet(range(7 * HOUR_NS, 8 * HOUR_NS)));
+        assert!(!window.may_meet(range(0, 5 * HOUR_NS)));
+        let wide = Window::of(0, HOUR_NS + 1);
+        assert_eq!(wide, Window::Wide);
+        assert!(wide.may_meet(range(-1, 0)));
+        assert_eq!(Window::of(i64::MIN, i64::MAX), Window::Wide);
+    }
+}

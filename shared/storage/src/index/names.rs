@@ -1,0 +1,124 @@
+//! The table of names: which services there are, and which operations each has.
+//!
+//! ```text
+//! item = u8 version 1  u8 flags (1: there are more operations)  per operation: zigzag kind  varint length  UTF-8
+//! ```
+//! One item a service, sorted by operation. A service keeps [`MAX_OPERATIONS`] of them, so that names with ids in them
+//! fill neither the table nor a drop-down list; spans of all others are found all the same.
+
+use std::collections::BTreeSet;
+
+use crate::block::parquet::Invalid;
+use crate::block::parquet::thrift::{read_varint, take, write_varint};
+
+/// The most operations that are remembered of one service.
+pub const MAX_OPERATIONS: usize = 1_000;
+/// Longer names of services and operations are not remembered.
+pub const MAX_NAME_BYTES: usize = 256;
+
+const VERSION: u8 = 1;
+
+/// A name under which a service has spans.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Operation {
+    /// The spans' name.
+    pub name: String,
+    /// The spans' kind by OTLP's numbers.
+    pub kind: i32,
+}
+
+/// The operations of a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Operations {
+    /// In order.
+    pub operations: BTreeSet<Operation>,
+    /// Whether the service has more of them.
+    pub more: bool,
+}
+
+impl Operations {
+    /// Adds an operation; returns whether that changed anything.
+    pub fn insert(&mut self, operation: Operation) -> bool {
+        if operation.name.len() > MAX_NAME_BYTES || self.operations.contains(&operation) {
+            return false;
+        }
+        if self.operations.len() >= MAX_OPERATIONS {
+            return !std::mem::replace(&mut self.more, true);
+        }
+        self.operations.insert(operation)
+    }
+
+    /// The item's value.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION, u8::from(self.more)];
+        for operation in &self.operations {
+            let kind = i64::from(operation.kind);
+            write_varint(&mut out, ((kind << 1) ^ (kind >> 63)) as u64);
+            write_varint(&mut out, operation.name.len() as u64);
+            out.extend_from_slice(operation.name.as_bytes());
+        }
+        out
+    }
+
+    /// Reads an item's value.
+    ///
+    /// # Errors
+    /// The bytes are not one, or of a later version.
+    pub fn parse(mut bytes: &[u8]) -> Result<Self, Invalid> {
+        let head = take(&mut bytes, 2)?;
+        if head[0] != VERSION {
+            return Err(Invalid("item of names has an unknown version"));
+        }
+        let mut operations = BTreeSet::new();
+        while !bytes.is_empty() {
+            let kind = read_varint(&mut bytes)?;
+            let kind = (kind >> 1) as i32 ^ -((kind & 1) as i32);
+            let len = usize::try_from(read_varint(&mut bytes)?).map_err(|_| Invalid("name is too long"))?;
+            let name = std::str::from_utf8(take(&mut bytes, len)?).map_err(|_| Invalid("name is not UTF-8"))?;
+            operations.insert(Operation { name: name.to_owned(), kind });
+        }
+        Ok(Self { operations, more: head[1] & 1 == 1 })
+    }
+}
+
+/// The sort key of a service. An empty name has one too, hence the sign in front.
+pub fn service_sort(service: &str) -> String {
+    format!("={service}")
+}
+
+/// The service of a sort key.
+pub fn service_of(sort: &str) -> &str {
+    sort.strip_prefix('=').unwrap_or(sort)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(name: &str, kind: i32) -> Operation {
+        Operation { name: name.to_owned(), kind }
+    }
+
+    #[test]
+    fn operations_come_back() {
+        let mut operations = Operations::default();
+        assert!(operations.insert(operation("GET /", 2)));
+        assert!(operations.insert(operation("GET /", 3)));
+        assert!(!operations.insert(operation("GET /", 2)));
+        assert!(operations.insert(operation("", -1)));
+        assert_eq!(Operations::parse(&operations.encode()), Ok(operations));
+    }
+
+    #[test]
+    fn a_service_keeps_so_many_operations_and_no_more() {
+        let mut operations = Operations::default();
+        for i in 0..MAX_OPERATIONS {
+            assert!(operations.insert(operation(&format!("op {i}"), 0)));
+        }
+        assert!(operations.insert(operation("one more", 0)), "the mark changes once");
+        assert!(!operations.insert(operation("yet another", 0)));
+        assert!(!operations.insert(operation(&"x".repeat(MAX_NAME_BYTES + 1), 0)));
+        assert_eq!(operations.operations.len(), MAX_OPERATIONS);
+        assert!(Operations::parse(&operations.encode()).expect("own bytes").more);
+    }
+}

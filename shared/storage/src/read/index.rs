@@ -1,0 +1,112 @@
+//! Index items of windows, and which files may hold an answer.
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use model::search::{Condition, TraceSearch};
+use model::{TenantId, TimeRange};
+
+use crate::block::parquet::Invalid;
+use crate::index::{FileKey, Summary, Window, keys};
+use crate::kv::{SortRange, range_all};
+use crate::{Error, Result, Store};
+
+/// How many partitions of the index are read at once.
+const CONCURRENT_PARTITIONS: usize = 16;
+
+/// A file that the index names.
+#[derive(Debug, Clone)]
+pub(super) struct IndexedFile {
+    /// Where it is.
+    pub(super) key: FileKey,
+    /// The item's value.
+    pub(super) item: Bytes,
+}
+
+impl IndexedFile {
+    /// What the item says.
+    ///
+    /// # Errors
+    /// The item is corrupt.
+    pub(super) fn summary(&self) -> Result<Summary<'_>> {
+        Summary::parse(&self.item).map_err(|err| self.corrupt(err))
+    }
+
+    pub(super) fn corrupt(&self, err: Invalid) -> Error {
+        Error::corrupt(format!("file {}", self.key.sort()), err)
+    }
+}
+
+/// The windows in which a tenant has files.
+///
+/// # Errors
+/// As the table.
+pub(super) async fn known_windows(store: &Store, tenant: &TenantId) -> Result<Vec<Window>> {
+    let items = range_all(&*store.table, &keys::windows_partition(tenant), SortRange::ALL).await?;
+    let window = |(sort, _): &(String, _)| {
+        Window::parse(sort).ok_or_else(|| Error::corrupt(format!("window {sort}"), "name is not a window's"))
+    };
+    items.iter().map(window).collect()
+}
+
+/// The files of these windows.
+///
+/// # Errors
+/// As the table.
+pub(super) async fn files(store: &Store, tenant: &TenantId, windows: Vec<Window>) -> Result<Vec<IndexedFile>> {
+    let shards = store.layout.shards.max(1);
+    let partitions = windows
+        .into_iter()
+        .flat_map(|window| (0..shards).map(move |shard| keys::window_partition(tenant, window, shard)))
+        .map(|partition| async move { range_all(&*store.table, &partition, SortRange::ALL).await });
+    let pages: Vec<_> = stream::iter(partitions).buffer_unordered(CONCURRENT_PARTITIONS).try_collect().await?;
+    let mut files = Vec::with_capacity(pages.iter().map(Vec::len).sum());
+    for (sort, item) in pages.into_iter().flatten() {
+        let key = FileKey::parse(&sort).ok_or_else(|| Error::corrupt(format!("index item {sort}"), "key is not a file's"))?;
+        files.push(IndexedFile { key, item: item.value });
+    }
+    Ok(files)
+}
+
+/// Whether a file may hold a span that the search asks for.
+///
+/// # Errors
+/// The item is corrupt.
+pub(super) fn may_match(file: &Summary<'_>, search: &TraceSearch) -> Result<bool, Invalid> {
+    if !file.meets(search.range) {
+        return Ok(false);
+    }
+    let service = search.conditions.iter().find_map(|condition| match condition {
+        Condition::Service(service) => Some(service.as_str()),
+        _ => None,
+    });
+    for condition in &search.conditions {
+        if !may_hold(file, condition, service)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn may_hold(file: &Summary<'_>, condition: &Condition, service: Option<&str>) -> Result<bool, Invalid> {
+    match (condition, service) {
+        (Condition::Service(service), _) => file.may_have_service(service),
+        (Condition::Name(name), Some(service)) => file.may_have_operation(service, name),
+        (Condition::DurationAtLeast(least), _) => Ok(file.max_duration_ns >= *least),
+        (Condition::DurationAtMost(most), _) => Ok(file.min_duration_ns <= *most),
+        (Condition::Status(model::spans::STATUS_ERROR), _) => Ok(file.has_errors),
+        (Condition::Any(any), _) => {
+            for condition in any {
+                if may_hold(file, condition, service)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        _ => Ok(true),
+    }
+}
+
+/// The windows of `known` whose files may hold spans that start in `range`.
+pub(super) fn windows_in(known: &[Window], range: TimeRange) -> Vec<Window> {
+    known.iter().copied().filter(|window| window.may_meet(range)).collect()
+}

@@ -1,0 +1,114 @@
+//! Which service called which.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use foldhash::fast::FixedState;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use model::dictionary::Dictionary;
+use model::{SpanColumns, SpanId, TenantId, TimeRange, TraceId};
+
+use super::fetch::{self, Budget};
+use super::{Limits, index};
+use crate::block::spans::{self, Projection, column};
+use crate::{Error, Result, Store};
+
+const CONCURRENT_FILES: usize = 16;
+
+/// How often one service called another.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceLink {
+    /// The caller.
+    pub parent: String,
+    /// The called.
+    pub child: String,
+    /// Spans of `child` whose parent is a span of `parent`.
+    pub call_count: u64,
+}
+
+/// Calls between different services by spans that start in `range`, sorted. A span that was stored twice counts once.
+///
+/// # Errors
+/// As the stores; over the limits.
+pub async fn service_links(
+    store: &Store,
+    tenant: &TenantId,
+    range: TimeRange,
+    limits: &Limits,
+) -> Result<Vec<ServiceLink>> {
+    let budget = Budget::new(limits.max_bytes);
+    let known = index::known_windows(store, tenant).await?;
+    let files = index::files(store, tenant, index::windows_in(&known, range)).await?;
+    let mut n_spans = 0;
+    let mut wanted = Vec::new();
+    for file in &files {
+        let summary = file.summary()?;
+        if summary.meets(range) {
+            n_spans += summary.rows;
+            wanted.push(file);
+        }
+    }
+    if n_spans > limits.max_spans {
+        return Err(Error::OverLimit { limit: limits.max_spans, unit: "spans" });
+    }
+    let projection = const {
+        Projection::of(&[column::START_TIME, column::SERVICE_NAME, column::SPAN_ID, column::PARENT_SPAN_ID])
+    };
+    let budget = &budget;
+    let decoded = wanted.into_iter().map(|file| async move {
+        let table = file.summary()?.chunks().map_err(|err| file.corrupt(err))?;
+        let parts = fetch::parts(store, tenant, file, &table, projection, budget).await?;
+        spans::decode(&table, &parts, projection).map_err(|err| file.corrupt(err))
+    });
+    let mut decoded = stream::iter(decoded).buffer_unordered(CONCURRENT_FILES);
+    let mut calls = Calls::default();
+    while let Some(columns) = decoded.try_next().await? {
+        calls.add(&columns, range);
+    }
+    Ok(calls.links())
+}
+
+/// Spans by identity, with their service and parent.
+#[derive(Default)]
+struct Calls {
+    services: Dictionary,
+    spans: HashMap<(TraceId, SpanId, u32), SpanId, FixedState>,
+    service_of: HashMap<(TraceId, SpanId), u32, FixedState>,
+}
+
+impl Calls {
+    fn add(&mut self, columns: &SpanColumns, range: TimeRange) {
+        let positions: Vec<u32> =
+            columns.service.dictionary.iter().map(|service| self.services.intern(service)).collect();
+        for row in 0..columns.len() {
+            if !range.contains(columns.start_ns[row]) {
+                continue;
+            }
+            let (trace, span) = (columns.trace_id[row], columns.span_id[row]);
+            let service = positions[columns.service.rows[row] as usize];
+            // Zipkin's client and server spans share an id: the identity of a call includes the service.
+            if let Entry::Vacant(vacant) = self.spans.entry((trace, span, service)) {
+                vacant.insert(columns.parent_span_id[row]);
+                self.service_of.insert((trace, span), service);
+            }
+        }
+    }
+
+    fn links(self) -> Vec<ServiceLink> {
+        let mut counts: HashMap<(u32, u32), u64> = HashMap::new();
+        for (&(trace, _, child), &parent_span) in &self.spans {
+            if let Some(&parent) = self.service_of.get(&(trace, parent_span))
+                && parent != child
+            {
+                *counts.entry((parent, child)).or_default() += 1;
+            }
+        }
+        let name = |service: u32| self.services.get(service).to_owned();
+        let mut links: Vec<ServiceLink> = counts
+            .into_iter()
+            .map(|((parent, child), call_count)| ServiceLink { parent: name(parent), child: name(child), call_count })
+            .collect();
+        links.sort_unstable();
+        links
+    }
+}

@@ -1,0 +1,102 @@
+//! Files of spans: what is written comes back, through this crate's reader and through the `parquet` crate.
+
+mod spans;
+
+use bytes::Bytes;
+use model::SpanColumns;
+use proptest::prelude::*;
+use storage::block::reference;
+use storage::block::spans::{ChunkTable, Parts, Projection, column, decode, encode};
+use storage::index::Summary;
+
+fn assert_same(read: &SpanColumns, written: &SpanColumns) {
+    assert_eq!(read.len(), written.len());
+    for (read, written) in read.iter().zip(written.iter()) {
+        assert!(read.same_as(written), "{read:?} is not {written:?}", read = read.fields(), written = written.fields());
+        assert_eq!(read.service(), written.service());
+    }
+}
+
+fn own_reader(file: &Bytes, table: &ChunkTable) -> SpanColumns {
+    decode(table, &Parts::whole(file.clone()), Projection::ALL).expect("own file")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn spans_come_back_through_both_readers(columns in spans::any_columns(1..40)) {
+        let encoded = encode(&columns);
+        assert_same(&own_reader(&encoded.bytes, &encoded.descriptor.chunks), &columns);
+        assert_same(&reference::decode(encoded.bytes.clone()).expect("a parquet file"), &columns);
+    }
+
+    #[test]
+    fn the_index_item_tells_where_columns_are(columns in spans::any_columns(1..20)) {
+        let encoded = encode(&columns);
+        let item = encoded.descriptor.encode();
+        let summary = Summary::parse(&item).expect("own bytes");
+        prop_assert_eq!(summary.chunks().expect("own bytes"), encoded.descriptor.chunks.clone());
+        prop_assert_eq!(summary.rows, columns.len() as u64);
+        prop_assert_eq!(summary.size, encoded.bytes.len() as u64);
+        prop_assert_eq!(summary.min_start_ns, columns.start_ns.iter().copied().min().expect("rows"));
+        prop_assert_eq!(summary.max_start_ns, columns.start_ns.iter().copied().max().expect("rows"));
+        for span in columns.iter() {
+            let hash = storage::index::fingerprint::hash_id(&span.fields().trace_id.0);
+            prop_assert!(summary.may_have_trace(hash).expect("own bytes"));
+            prop_assert!(summary.may_have_service(span.service()).expect("own bytes"));
+            prop_assert!(summary.may_have_operation(span.service(), span.fields().name).expect("own bytes"));
+        }
+    }
+
+    #[test]
+    fn damaged_files_are_errors_or_spans(columns in spans::any_columns(1..10), at in any::<prop::sample::Index>(), byte: u8) {
+        let encoded = encode(&columns);
+        let mut file = encoded.bytes.to_vec();
+        let at = at.index(file.len());
+        file[at] = byte;
+        let _ = decode(&encoded.descriptor.chunks, &Parts::whole(Bytes::from(file)), Projection::ALL);
+    }
+
+    #[test]
+    fn damaged_items_are_errors_or_items(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(summary) = Summary::parse(&bytes) {
+            let _ = (summary.chunks(), summary.services(), summary.may_have_trace(7), summary.may_have_service("x"));
+        }
+    }
+}
+
+#[test]
+fn a_projection_reads_only_its_ranges() {
+    let columns = spans::example();
+    let encoded = encode(&columns);
+    let projection = Projection::of(&[column::NAME, column::SPAN_ID]);
+    let ranges = encoded.descriptor.chunks.ranges(projection, 0);
+    assert_eq!(ranges.len(), 3, "trace id, name and span id lie apart");
+    let mut parts = Parts::new();
+    for range in ranges {
+        parts.add(range.start, encoded.bytes.slice(range.start as usize..range.end as usize));
+    }
+    let read = decode(&encoded.descriptor.chunks, &parts, projection).expect("own file");
+    assert_eq!(read.name.get(1), columns.name.get(1));
+    assert_eq!(read.span_id, columns.span_id);
+    assert!(read.attributes.key.is_empty());
+    assert!(decode(&encoded.descriptor.chunks, &parts, Projection::ALL).is_err(), "other columns were not fetched");
+}
+
+/// The layout is pinned: a change of these bytes is a new version, and old files must stay readable.
+#[test]
+fn golden_files_pin_the_layout() {
+    let encoded = encode(&spans::example());
+    check_golden("spans-1.parquet", &encoded.bytes);
+    check_golden("spans-1.item", &encoded.descriptor.encode());
+}
+
+fn check_golden(name: &str, bytes: &[u8]) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("SPANDREL_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, bytes).expect("writable golden folder");
+    }
+    let golden = std::fs::read(&path).expect("golden file; SPANDREL_UPDATE_GOLDEN=1 writes it");
+    assert!(golden == bytes, "{name} differs from the pinned layout; SPANDREL_UPDATE_GOLDEN=1 writes a new one");
+}

@@ -1,0 +1,49 @@
+//! What a request may cost.
+
+/// Bounds of one request; all of them are checked before memory is taken.
+///
+/// Two bounds follow from these. The JSON text of one value or one map of attributes takes no further entry beyond four
+/// times `max_string_bytes`. A request has at most one attribute per 8 and one event and one link per 16 bytes of
+/// `max_body_bytes`, because entries that say nothing cost the sender 2 bytes and the columns up to 40.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The longest compressed body.
+    pub max_compressed_bytes: usize,
+    /// The longest body that is not, or no longer, compressed.
+    pub max_body_bytes: usize,
+    /// The deepest nesting of values: an attribute's own value is at 1, an element of its array at 2.
+    pub max_depth: usize,
+    /// The longest list of attributes, of events, and of links of one span, and of attributes of anything else.
+    pub max_attributes_per_span: usize,
+    /// The longest key, text or bytes.
+    pub max_string_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_compressed_bytes: 20 << 20,
+            max_body_bytes: 64 << 20,
+            max_depth: 32,
+            max_attributes_per_span: 4096,
+            max_string_bytes: 1 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// The longest JSON text of one value or one map.
+    pub(crate) fn max_json_bytes(&self) -> usize {
+        self.max_string_bytes.saturating_mul(4)
+    }
+
+    /// The most attributes of spans in one request.
+    pub(crate) fn max_attributes(&self) -> usize {
+        self.max_body_bytes / 8
+    }
+
+    /// The most events, and the most links, in one request.
+    pub(crate) fn max_entries(&self) -> usize {
+        self.max_body_bytes / 16
+    }
+}

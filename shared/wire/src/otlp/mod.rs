@@ -1,0 +1,84 @@
+//! OTLP: traces in protobuf and JSON.
+//!
+//! In: `protobuf` reads the wire, `traces` the messages on it, `json` the same in OTLP/JSON; both fill a `batch`, which
+//! checks each span and owns the columns. Out: `render` makes [`message`]s and JSON of columns, `response` the answers.
+
+mod batch;
+mod json;
+pub mod message;
+mod protobuf;
+mod render;
+mod response;
+mod traces;
+
+use model::SpanColumns;
+
+use crate::error::Error;
+use crate::limits::Limits;
+
+pub use render::{JsonStyle, messages_to_json, to_json, to_messages};
+pub use response::{error_response, traces_response};
+
+/// The names of OTLP's span kinds by their numbers.
+const KIND_NAMES: [&str; 6] = [
+    "SPAN_KIND_UNSPECIFIED",
+    "SPAN_KIND_INTERNAL",
+    "SPAN_KIND_SERVER",
+    "SPAN_KIND_CLIENT",
+    "SPAN_KIND_PRODUCER",
+    "SPAN_KIND_CONSUMER",
+];
+/// The names of OTLP's status codes by their numbers.
+const STATUS_NAMES: [&str; 3] = ["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
+
+/// How an OTLP message is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `application/x-protobuf`.
+    Protobuf,
+    /// `application/json`.
+    Json,
+}
+
+impl Format {
+    /// The format that a `Content-Type` names, in any case and with any parameters.
+    pub fn from_content_type(value: &str) -> Option<Self> {
+        let media_type = value.split(';').next().unwrap_or_default().trim();
+        [Self::Protobuf, Self::Json]
+            .into_iter()
+            .find(|format| media_type.eq_ignore_ascii_case(format.content_type()))
+    }
+
+    /// The `Content-Type` of an answer.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Protobuf => "application/x-protobuf",
+            Self::Json => "application/json",
+        }
+    }
+}
+
+/// What a request held.
+#[derive(Debug, Clone, Default)]
+pub struct DecodedTraces {
+    /// The valid spans, in the order of the request.
+    pub columns: SpanColumns,
+    /// How many spans were invalid.
+    pub rejected_spans: u64,
+    /// Why the first of them were, empty if none was; for the sender.
+    pub error_message: String,
+}
+
+/// Reads an `ExportTraceServiceRequest`.
+///
+/// # Errors
+/// The body is over the limit or is not of that format. A single invalid span is counted, not an error.
+pub fn decode_traces(body: &[u8], format: Format, limits: &Limits) -> Result<DecodedTraces, Error> {
+    if body.len() > limits.max_body_bytes {
+        return Err(Error::TooLarge { limit: limits.max_body_bytes });
+    }
+    match format {
+        Format::Protobuf => traces::decode(body, limits),
+        Format::Json => json::decode(body, limits),
+    }
+}

@@ -1,0 +1,10 @@
+//! The crate through its public functions.
+
+mod compression;
+mod generate;
+mod hostile;
+mod json;
+mod protobuf;
+mod round_trip;
+mod rules;
+mod sample;

@@ -1,0 +1,102 @@
+"""A sustained load that knows what was acknowledged: the senders' side of the crash tests."""
+
+import threading
+import time
+
+import requests
+
+import otlp
+from spandrel import PROTOBUF
+
+
+class Load:
+    """Threads that send requests of one trace each, and send each again until it is acknowledged.
+
+    A context manager: on leaving, every request that was begun is finished or given up.
+    `acknowledged` has the records of all spans whose request got a 2xx; `begun` those of every request sent.
+    """
+
+    def __init__(self, url, *, n_threads=4, n_spans=4, requests_per_s=400, service="load"):
+        self.url = f"{url}/v1/traces"
+        self.n_threads, self.n_spans, self.service = n_threads, n_spans, service
+        self.pause_s = n_threads / requests_per_s
+        self.acknowledged, self.begun = [], []
+        self.n_retries, self.statuses = 0, set()
+        self.is_stopping = threading.Event()
+        self.gives_up = threading.Event()
+        self.progress = threading.Condition()
+        self.threads = [threading.Thread(target=self._send, args=(i,)) for i in range(n_threads)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        self.is_stopping.set()
+        if kind is not None:
+            self.gives_up.set()
+        for thread in self.threads:
+            thread.join()
+
+    def wait_for(self, n_requests, timeout_s=30):
+        """Waits until `n_requests` more requests have been acknowledged."""
+        with self.progress:
+            target = len(self.acknowledged) + n_requests
+            reached = self.progress.wait_for(lambda: len(self.acknowledged) >= target, timeout_s)
+        assert reached, f"only {len(self.acknowledged)} of {target} requests acknowledged; statuses {self.statuses}"
+
+    def _send(self, thread):
+        n = 0
+        while not self.is_stopping.is_set():
+            message = otlp.request(
+                service=f"{self.service}-{thread}",
+                n_spans=self.n_spans,
+                values={"thread": thread, "n": n, "text": f"value {n} " * 20},
+            )
+            n += 1
+            self.begun.append(message)
+            started = time.monotonic()
+            if self._deliver(message.SerializeToString()):
+                with self.progress:
+                    self.acknowledged.append(message)
+                    self.progress.notify_all()
+            self.is_stopping.wait(max(0.0, self.pause_s - (time.monotonic() - started)))
+
+    def _deliver(self, body):
+        while not self.gives_up.is_set():
+            try:
+                response = requests.post(self.url, data=body, headers={"Content-Type": PROTOBUF}, timeout=30)
+                self.statuses.add(response.status_code)
+                if response.status_code == 200:
+                    return True
+            except requests.RequestException:
+                pass
+            self.n_retries += 1
+            self.gives_up.wait(0.02)
+        return False
+
+
+def assert_stored_once(server, messages, n_threads=4):
+    """Reads every trace of `messages` back by its id; each span is there exactly once, unchanged. Returns the count."""
+    n_spans = [0] * n_threads
+    errors = []
+
+    def check(thread):
+        with requests.Session() as session:
+            for message in messages[thread::n_threads]:
+                sent = otlp.records(message)
+                (trace_id,) = otlp.trace_ids(message)
+                try:
+                    otlp.assert_same(sent, otlp.records(server.trace_v3(trace_id, session)))
+                except AssertionError as error:
+                    errors.append(f"trace {trace_id}: {error}")
+                n_spans[thread] += len(sent)
+
+    threads = [threading.Thread(target=check, args=(i,)) for i in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors, f"{len(errors)} of {len(messages)} traces differ:\n" + "\n".join(errors[:5])
+    return sum(n_spans)

@@ -1,0 +1,120 @@
+"""`kill -9` under load, ten times: what was acknowledged is there, exactly once."""
+
+import json
+import random
+import subprocess
+import time
+
+import duckdb
+import pytest
+
+import otlp
+from load import Load, assert_stored_once
+from spandrel import BINARY, Server, environment
+
+N_KILLS = 10
+
+
+class Crashing:
+    """A server that is killed and comes back on the same folder and ports. A context manager."""
+
+    def __init__(self, data):
+        self.data = data
+        self.server = Server(data).start()
+        self.ports = {name: url.removeprefix("http://") for name, url in [("http", self.server.http), ("jaeger", self.server.jaeger)]}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.server.stop()
+        else:
+            self.server.kill()
+            print(self.server.log()[-4000:])
+
+    def crash(self):
+        self.server.kill()
+        self.server = Server(self.data, **self.ports).start()
+
+
+def rows(data, columns):
+    """Rows of these columns over all stored files, read by DuckDB."""
+    files = data / "objects" / "**" / "*.parquet"
+    with duckdb.connect() as database:
+        return database.execute(f"SELECT {columns} FROM read_parquet('{files}')").fetchall()
+
+
+@pytest.mark.timeout(240)
+def test_ten_kills_under_load_lose_nothing_acknowledged(tmp_path):
+    """Senders that repeat a request until it is acknowledged, as exporters do; every field is compared."""
+    draw = random.Random(20260101)
+    data = tmp_path / "data"
+    with Crashing(data) as crashing:
+        with Load(crashing.server.http) as load:
+            for _ in range(N_KILLS):
+                load.wait_for(draw.randrange(50, 300))
+                crashing.crash()
+            load.wait_for(100)
+        messages = load.acknowledged
+        print(f"{N_KILLS} kills, {len(messages)} requests acknowledged, {load.n_retries} retries")
+        assert len(messages) == len(load.begun), "every request was sent until it was acknowledged"
+        assert load.statuses <= {200, 503}, load.statuses
+        assert load.n_retries >= N_KILLS, "the kills fell into the load"
+
+        n_spans = assert_stored_once(crashing.server, messages)
+        print(f"{n_spans} spans read back by trace id, unchanged")
+
+    ((n_rows, n_distinct, n_traces),) = rows(data, "count(*), count(DISTINCT (trace_id, span_id)), count(DISTINCT trace_id)")
+    print(f"DuckDB: {n_rows} rows, {n_distinct} distinct spans, {n_traces} traces")
+    assert (n_rows, n_distinct, n_traces) == (n_spans, n_spans, len(messages))
+    assert n_spans == len(otlp.records(*messages))
+
+
+@pytest.mark.timeout(240)
+def test_kills_under_the_benchmarks_load(tmp_path):
+    """Full batches from `spandrel bench load`, which notes the spans of each request once it is acknowledged."""
+    draw = random.Random(7)
+    data, record, report = tmp_path / "data", tmp_path / "record", tmp_path / "report"
+    with Crashing(data) as crashing, open(report, "wb") as output:
+        load = subprocess.Popen(
+            [
+                str(BINARY),
+                *("bench", "load", "--keep-going", "--record", str(record), "--endpoint", crashing.server.http),
+                *("--spans-per-request", "200", "--total", "400000", "--seconds", "20"),
+            ],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            n_kills = 0
+            while load.poll() is None and n_kills < N_KILLS:
+                seen = record.stat().st_size if record.exists() else 0
+                while load.poll() is None and (record.stat().st_size if record.exists() else 0) == seen:
+                    time.sleep(0.01)
+                time.sleep(draw.uniform(0.05, 0.4))
+                crashing.crash()
+                n_kills += 1
+            code = load.wait(60)
+        finally:
+            load.kill()
+            load.wait()
+        print(report.read_text())
+        assert code == 0
+        acknowledged = [json.loads(line) for line in record.read_text().splitlines()]
+        spans = {tuple(ids) for line in acknowledged for ids in line["spans"]}
+        print(f"{n_kills} kills, {len(acknowledged)} requests acknowledged with {len(spans)} spans")
+        assert n_kills >= 3 and len(spans) > 10_000
+
+        for trace_id in draw.sample(sorted({trace_id for trace_id, _ in spans}), 200):
+            read = otlp.records(crashing.server.trace_v3(trace_id))
+            missing = {span for span in spans if span[0] == trace_id} - set(read)
+            assert not missing, f"trace {trace_id} lacks {missing}"
+
+    stored = rows(data, "hex(trace_id), hex(span_id)")
+    found = {(trace_id.lower(), span_id.lower()) for trace_id, span_id in stored}
+    print(f"DuckDB: {len(stored)} rows, {len(found)} distinct spans")
+    assert spans - found == set()
+    assert len(found) == len(stored), "no request is stored twice"
