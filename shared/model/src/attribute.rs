@@ -272,7 +272,9 @@ impl Parser<'_> {
     fn special(&mut self, key: &str) -> Result<AnyValue, ParseError> {
         let text = self.string()?;
         match (key, text.as_str()) {
-            ("$bytes", _) => BASE64.decode(&text).map(AnyValue::Bytes).map_err(|_| self.error("base64 expected")),
+            ("$bytes", _) => {
+                BASE64.decode(&text).map(AnyValue::Bytes).map_err(|_| self.error("base64 expected"))
+            }
             ("$double", "NaN") => Ok(AnyValue::Double(f64::NAN)),
             ("$double", "Infinity") => Ok(AnyValue::Double(f64::INFINITY)),
             ("$double", "-Infinity") => Ok(AnyValue::Double(f64::NEG_INFINITY)),
@@ -314,7 +316,8 @@ impl Parser<'_> {
         if let Some(simple) = simple {
             return Ok(simple);
         }
-        let digits = self.text.get(self.at..self.at + 4).ok_or_else(|| self.error("four hex digits expected"))?;
+        let digits =
+            self.text.get(self.at..self.at + 4).ok_or_else(|| self.error("four hex digits expected"))?;
         let code = u32::from_str_radix(digits, 16).ok().and_then(char::from_u32);
         let code = code.ok_or_else(|| self.error("four hex digits expected"))?;
         self.at += 4;
@@ -332,7 +335,9 @@ mod tests {
     fn same(a: &AnyValue, b: &AnyValue) -> bool {
         match (a, b) {
             (AnyValue::Double(a), AnyValue::Double(b)) => a.to_bits() == b.to_bits(),
-            (AnyValue::Array(a), AnyValue::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+            (AnyValue::Array(a), AnyValue::Array(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+            }
             (AnyValue::Map(a), AnyValue::Map(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && same(&a.1, &b.1))
             }
@@ -341,7 +346,8 @@ mod tests {
     }
 
     fn any_value() -> impl Strategy<Value = AnyValue> {
-        let text = prop_oneof![any::<String>(), "\\$?\\$?[a-z\"\\\\\n\u{1}é]{0,6}", Just("$bytes".to_owned())];
+        let text =
+            prop_oneof![any::<String>(), "\\$?\\$?[a-z\"\\\\\n\u{1}é]{0,6}", Just("$bytes".to_owned())];
         let leaf = prop_oneof![
             Just(AnyValue::Empty),
             text.clone().prop_map(AnyValue::String),

@@ -109,7 +109,8 @@ impl Dictionary {
     /// Appends a string that [`Dictionary::intern`] will not find: for readers, whose strings are distinct already.
     pub fn push_unindexed(&mut self, value: &str) {
         self.text.push_str(value);
-        self.ends.push(u32::try_from(self.text.len()).expect("invariant: decoders bound a batch below 4 GiB"));
+        self.ends
+            .push(u32::try_from(self.text.len()).expect("invariant: decoders bound a batch below 4 GiB"));
     }
 }
 

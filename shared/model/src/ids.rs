@@ -62,7 +62,11 @@ impl SpanId {
 fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], IdError> {
     let digits = text.as_bytes();
     if digits.is_empty() || digits.len() > 2 * N {
-        return Err(IdError::Length { text: text.chars().take(64).collect(), digits: digits.len(), max: 2 * N });
+        return Err(IdError::Length {
+            text: text.chars().take(64).collect(),
+            digits: digits.len(),
+            max: 2 * N,
+        });
     }
     let mut bytes = [0; N];
     for (place, digit) in digits.iter().rev().enumerate() {

@@ -46,7 +46,9 @@ impl Condition {
             Value::Empty => text.is_empty(),
             Value::String(string) => string == text,
             Value::Int(number) => text.parse() == Ok(number),
-            Value::Double(number) => text.parse::<f64>().is_ok_and(|typed| typed == number || (typed.is_nan() && number.is_nan())),
+            Value::Double(number) => {
+                text.parse::<f64>().is_ok_and(|typed| typed == number || (typed.is_nan() && number.is_nan()))
+            }
             Value::Bool(truth) => text == if truth { "true" } else { "false" },
             Value::Json(json) => json == text,
         }

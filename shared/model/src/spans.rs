@@ -569,7 +569,8 @@ impl<'a> SpanView<'a> {
             && self.resource() == other.resource()
             && self.resource_meta() == other.resource_meta()
             && self.scope() == other.scope()
-            && self.columns.attributes.entries(self.row).len() == other.columns.attributes.entries(other.row).len()
+            && self.columns.attributes.entries(self.row).len()
+                == other.columns.attributes.entries(other.row).len()
             && self.attributes().zip(other.attributes()).all(same_value)
             && self.events().eq(other.events())
             && self.links().eq(other.links())
@@ -757,7 +758,12 @@ mod tests {
         columns.push_span(&SpanFields { name: "first", ..SpanFields::default() }, origin);
         columns.attributes.push("b", Value::String("lost"));
         columns.attributes.push("c", Value::Int(2));
-        columns.events.push(EventView { time_ns: 1, name: "lost", attributes: "", dropped_attributes_count: 0 });
+        columns.events.push(EventView {
+            time_ns: 1,
+            name: "lost",
+            attributes: "",
+            dropped_attributes_count: 0,
+        });
         columns.drop_open_row();
         columns.attributes.push("d", Value::Int(3));
         columns.push_span(&SpanFields { name: "second", ..SpanFields::default() }, origin);
@@ -773,7 +779,9 @@ mod tests {
     fn rows_can_be_truncated_with_their_lists() {
         let mut columns = SpanColumns::default();
         let origin = columns.intern_resource("shop", "", "");
-        for (name, value) in [("first", Value::Int(1)), ("second", Value::String("x")), ("third", Value::Bool(true))] {
+        for (name, value) in
+            [("first", Value::Int(1)), ("second", Value::String("x")), ("third", Value::Bool(true))]
+        {
             columns.attributes.push("a", value);
             columns.push_span(&SpanFields { name, ..SpanFields::default() }, origin);
         }
@@ -791,7 +799,11 @@ mod tests {
         let resource = ResourceMeta {
             dropped_attributes_count: 3,
             schema_url: "https://example.test/schema".to_owned(),
-            entity_refs: vec![EntityRef { kind: "host".to_owned(), id_keys: vec!["host.id".to_owned()], ..EntityRef::default() }],
+            entity_refs: vec![EntityRef {
+                kind: "host".to_owned(),
+                id_keys: vec!["host.id".to_owned()],
+                ..EntityRef::default()
+            }],
         };
         assert_eq!(ResourceMeta::parse(&resource.to_json()), Ok(resource));
         let scope = ScopeMeta {

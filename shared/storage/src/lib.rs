@@ -31,7 +31,7 @@ mod error;
 
 use std::sync::Arc;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, Source};
 pub use metered::{Calls, Usage};
 
 /// The two stores that hold everything. Cheap to clone.

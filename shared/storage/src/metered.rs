@@ -157,10 +157,17 @@ impl KeyValue for MeteredKeyValue {
         Ok(items)
     }
 
-    async fn range(&self, partition: &str, range: SortRange<'_>, after: Option<&str>, limit: usize) -> Result<Page> {
+    async fn range(
+        &self,
+        partition: &str,
+        range: SortRange<'_>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page> {
         count(&self.calls.table_reads, 1);
         let page = self.inner.range(partition, range, after, limit).await?;
-        let bytes = page.items.iter().map(|(sort, item)| partition.len() + sort.len() + item.value.len()).sum();
+        let bytes =
+            page.items.iter().map(|(sort, item)| partition.len() + sort.len() + item.value.len()).sum();
         count(&self.calls.table_bytes_read, bytes);
         Ok(page)
     }

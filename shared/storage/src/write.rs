@@ -128,7 +128,9 @@ impl Writer {
         let known = self.known();
         let mut new: HashMap<String, Vec<Operation>> = HashMap::new();
         for (service, kind, name) in seen {
-            if service.len() <= names::MAX_NAME_BYTES && !known.names.contains(&name_fingerprint(tenant, service, *kind, name)) {
+            if service.len() <= names::MAX_NAME_BYTES
+                && !known.names.contains(&name_fingerprint(tenant, service, *kind, name))
+            {
                 new.entry(service.clone()).or_default().push(Operation { name: name.clone(), kind: *kind });
             }
         }
@@ -163,7 +165,8 @@ impl Writer {
                 if known.names.len() >= MAX_KNOWN_NAMES {
                     known.names.clear();
                 }
-                let fingerprints = new.iter().map(|new| name_fingerprint(tenant, &service, new.kind, &new.name));
+                let fingerprints =
+                    new.iter().map(|new| name_fingerprint(tenant, &service, new.kind, &new.name));
                 known.names.extend(fingerprints);
                 return Ok(());
             }

@@ -12,7 +12,12 @@ use storage::index::Summary;
 fn assert_same(read: &SpanColumns, written: &SpanColumns) {
     assert_eq!(read.len(), written.len());
     for (read, written) in read.iter().zip(written.iter()) {
-        assert!(read.same_as(written), "{read:?} is not {written:?}", read = read.fields(), written = written.fields());
+        assert!(
+            read.same_as(written),
+            "{read:?} is not {written:?}",
+            read = read.fields(),
+            written = written.fields()
+        );
         assert_eq!(read.service(), written.service());
     }
 }
@@ -81,7 +86,10 @@ fn a_projection_reads_only_its_ranges() {
     assert_eq!(read.name.get(1), columns.name.get(1));
     assert_eq!(read.span_id, columns.span_id);
     assert!(read.attributes.key.is_empty());
-    assert!(decode(&encoded.descriptor.chunks, &parts, Projection::ALL).is_err(), "other columns were not fetched");
+    assert!(
+        decode(&encoded.descriptor.chunks, &parts, Projection::ALL).is_err(),
+        "other columns were not fetched"
+    );
 }
 
 /// The layout is pinned: a change of these bytes is a new version, and old files must stay readable.
@@ -98,5 +106,8 @@ fn check_golden(name: &str, bytes: &[u8]) {
         std::fs::write(&path, bytes).expect("writable golden folder");
     }
     let golden = std::fs::read(&path).expect("golden file; SPANDREL_UPDATE_GOLDEN=1 writes it");
-    assert!(golden == bytes, "{name} differs from the pinned layout; SPANDREL_UPDATE_GOLDEN=1 writes a new one");
+    assert!(
+        golden == bytes,
+        "{name} differs from the pinned layout; SPANDREL_UPDATE_GOLDEN=1 writes a new one"
+    );
 }

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array, ListArray,
-    MapArray, RecordBatch, StringArray, StructArray, TimestampNanosecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array,
+    ListArray, MapArray, RecordBatch, StringArray, StructArray, TimestampNanosecondArray,
 };
 use bytes::Bytes;
 use model::spans::{EventView, LinkView, SpanFields, Value};
@@ -35,7 +35,9 @@ pub enum ReferenceError {
 /// The file is not Parquet, or lacks a column.
 pub fn decode(file: Bytes) -> Result<SpanColumns, ReferenceError> {
     let parquet = |err| ReferenceError::Parquet(Arc::new(err));
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build()).map_err(parquet)?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+        .and_then(|builder| builder.build())
+        .map_err(parquet)?;
     let mut columns = SpanColumns::default();
     for batch in reader {
         append(&mut columns, &batch.map_err(|err| ReferenceError::Arrow(Arc::new(err)))?)?;
@@ -80,7 +82,8 @@ fn append(columns: &mut SpanColumns, batch: &RecordBatch) -> Result<(), Referenc
     let (name, message, state) = (texts("name")?, texts("status_message")?, texts("trace_state")?);
     let (service, resource, resource_meta) =
         (texts("service_name")?, texts("resource_attributes")?, texts("resource_meta")?);
-    let (scope_name, scope_version, scope_meta) = (texts("scope_name")?, texts("scope_version")?, texts("scope_meta")?);
+    let (scope_name, scope_version, scope_meta) =
+        (texts("scope_name")?, texts("scope_version")?, texts("scope_meta")?);
     let (flags, dropped_attributes) = (numbers("flags")?, numbers("dropped_attributes_count")?);
     let (dropped_events, dropped_links) = (numbers("dropped_events_count")?, numbers("dropped_links_count")?);
 
@@ -88,7 +91,8 @@ fn append(columns: &mut SpanColumns, batch: &RecordBatch) -> Result<(), Referenc
         attributes.push(columns, row)?;
         events.push(columns, row);
         links.push(columns, row);
-        let origin = columns.intern_resource(text(service, row), text(resource, row), text(resource_meta, row));
+        let origin =
+            columns.intern_resource(text(service, row), text(resource, row), text(resource_meta, row));
         let scope = (text(scope_name, row), text(scope_version, row), text(scope_meta, row));
         let origin = columns.intern_scope(origin, scope.0, scope.1, scope.2);
         let span = SpanFields {
@@ -173,7 +177,10 @@ impl<'a> Events<'a> {
             time: typed(element.column_by_name("time"), "events.time")?,
             name: typed(element.column_by_name("name"), "events.name")?,
             attributes: typed(element.column_by_name("attributes"), "events.attributes")?,
-            dropped: typed(element.column_by_name("dropped_attributes_count"), "events.dropped_attributes_count")?,
+            dropped: typed(
+                element.column_by_name("dropped_attributes_count"),
+                "events.dropped_attributes_count",
+            )?,
         })
     }
 
@@ -209,7 +216,10 @@ impl<'a> Links<'a> {
             span_id: typed(element.column_by_name("span_id"), "links.span_id")?,
             trace_state: typed(element.column_by_name("trace_state"), "links.trace_state")?,
             attributes: typed(element.column_by_name("attributes"), "links.attributes")?,
-            dropped: typed(element.column_by_name("dropped_attributes_count"), "links.dropped_attributes_count")?,
+            dropped: typed(
+                element.column_by_name("dropped_attributes_count"),
+                "links.dropped_attributes_count",
+            )?,
             flags: typed(element.column_by_name("flags"), "links.flags")?,
         })
     }

@@ -237,7 +237,8 @@ pub fn encode(columns: &SpanColumns) -> EncodedSpans {
     writer.out.extend_from_slice(file::MAGIC);
     let chunks = write_chunks(&mut writer, columns);
     let mut out = writer.out;
-    let chunk_table = ChunkTable { chunks: chunks.iter().map(|chunk| (chunk.len, chunk.compressed)).collect() };
+    let chunk_table =
+        ChunkTable { chunks: chunks.iter().map(|chunk| (chunk.len, chunk.compressed)).collect() };
     let metadata = [("spandrel.layout", LAYOUT)];
     file::write_footer(&mut out, NODES, &LEAVES, &chunks, columns.len() as u64, &metadata);
     let descriptor = Descriptor::of_spans(columns, chunk_table, out.len() as u64);
@@ -256,8 +257,13 @@ fn write_chunks(w: &mut ChunkWriter, columns: &SpanColumns) -> Vec<Chunk> {
     for numbers in [&columns.kind, &columns.status_code] {
         chunks.push(w.repeated_i32(flat, numbers));
     }
-    let texts =
-        [&columns.status_message, &columns.scope_name, &columns.scope_version, &columns.trace_state, &columns.resource];
+    let texts = [
+        &columns.status_message,
+        &columns.scope_name,
+        &columns.scope_version,
+        &columns.trace_state,
+        &columns.resource,
+    ];
     for text in texts {
         chunks.push(nullable(w, text));
     }
@@ -320,7 +326,8 @@ fn nullable_in(
             deepest - u8::from(Some(position) == skip)
         })
         .collect();
-    let levels = Levels { repetition, definition: &definition, definition_width: bits(deepest), count: n_levels };
+    let levels =
+        Levels { repetition, definition: &definition, definition_width: bits(deepest), count: n_levels };
     match skip {
         None => w.strings(levels, &text.dictionary, &text.rows, None),
         Some(empty) => {
@@ -336,8 +343,10 @@ fn bits(level: u8) -> u8 {
 
 fn parents(w: &mut ChunkWriter, parents: &[SpanId]) -> Chunk {
     let definition: Vec<u8> = parents.iter().map(|parent| u8::from(!parent.is_none())).collect();
-    let present: Vec<[u8; 8]> = parents.iter().filter(|parent| !parent.is_none()).map(|parent| parent.0).collect();
-    let levels = Levels { definition: &definition, definition_width: 1, count: parents.len(), ..Levels::default() };
+    let present: Vec<[u8; 8]> =
+        parents.iter().filter(|parent| !parent.is_none()).map(|parent| parent.0).collect();
+    let levels =
+        Levels { definition: &definition, definition_width: 1, count: parents.len(), ..Levels::default() };
     w.repeated_ids(levels, &present)
 }
 
@@ -398,8 +407,12 @@ fn write_attributes(w: &mut ChunkWriter, columns: &SpanColumns, chunks: &mut Vec
             None => 0,
             Some(other) => 1 + u8::from(*other == kind),
         }));
-        let levels =
-            Levels { repetition: &list.repetition, definition: &typed, definition_width: 2, count: typed.len() };
+        let levels = Levels {
+            repetition: &list.repetition,
+            definition: &typed,
+            definition_width: 2,
+            count: typed.len(),
+        };
         chunks.push(write(levels));
     };
     let (string, json) = (&attributes.string, &attributes.json);
@@ -517,7 +530,9 @@ pub fn decode_into(
             rows(text.rows.len())?;
         }
     }
-    for (column, numbers) in [(column::KIND, &mut columns.kind), (column::STATUS_CODE, &mut columns.status_code)] {
+    for (column, numbers) in
+        [(column::KIND, &mut columns.kind), (column::STATUS_CODE, &mut columns.status_code)]
+    {
         if let Some(pages) = read(column)? {
             *numbers = pages.i32s()?;
             rows(numbers.len())?;
@@ -544,7 +559,8 @@ pub fn decode_into(
     }
     if let Some(pages) = read(column::PARENT_SPAN_ID)? {
         let mut present = pages.ids()?.into_iter().map(SpanId);
-        let parent = |&level: &u32| if level == 1 { present.next().unwrap_or(SpanId::NONE) } else { SpanId::NONE };
+        let parent =
+            |&level: &u32| if level == 1 { present.next().unwrap_or(SpanId::NONE) } else { SpanId::NONE };
         columns.parent_span_id = pages.definition.iter().map(parent).collect();
         rows(columns.parent_span_id.len())?;
     }
@@ -626,7 +642,8 @@ fn read_attributes(columns: &mut SpanColumns, read: &ReadColumn<'_>, n_rows: usi
         let Some(pages) = read(column)? else { continue };
         let n_values = match kind {
             ValueKind::String | ValueKind::Json => {
-                let text = if kind == ValueKind::String { &mut attributes.string } else { &mut attributes.json };
+                let text =
+                    if kind == ValueKind::String { &mut attributes.string } else { &mut attributes.json };
                 (text.dictionary, text.rows) = pages.strings()?;
                 text.rows.len()
             }
@@ -653,7 +670,12 @@ fn read_attributes(columns: &mut SpanColumns, read: &ReadColumn<'_>, n_rows: usi
 }
 
 /// Notes for each entry that has a value in this column where the value is.
-fn place_values(pages: &Pages, kind: ValueKind, kinds: &mut [ValueKind], slots: &mut [u32]) -> Result<(), Invalid> {
+fn place_values(
+    pages: &Pages,
+    kind: ValueKind,
+    kinds: &mut [ValueKind],
+    slots: &mut [u32],
+) -> Result<(), Invalid> {
     let (mut entry, mut slot) = (0, 0);
     for &level in &pages.definition {
         if level == 0 {
@@ -693,7 +715,11 @@ fn read_events(columns: &mut SpanColumns, read: &ReadColumn<'_>, n_rows: usize) 
         events.attributes.len(),
         events.dropped_attributes_count.len(),
     ];
-    if lengths.iter().all(|&len| len == 0 || len == n_entries) { Ok(()) } else { Err(Invalid("events differ in number")) }
+    if lengths.iter().all(|&len| len == 0 || len == n_entries) {
+        Ok(())
+    } else {
+        Err(Invalid("events differ in number"))
+    }
 }
 
 fn read_links(columns: &mut SpanColumns, read: &ReadColumn<'_>, n_rows: usize) -> Result<(), Invalid> {
@@ -726,5 +752,9 @@ fn read_links(columns: &mut SpanColumns, read: &ReadColumn<'_>, n_rows: usize) -
         links.dropped_attributes_count.len(),
         links.flags.len(),
     ];
-    if lengths.iter().all(|&len| len == 0 || len == n_entries) { Ok(()) } else { Err(Invalid("links differ in number")) }
+    if lengths.iter().all(|&len| len == 0 || len == n_entries) {
+        Ok(())
+    } else {
+        Err(Invalid("links differ in number"))
+    }
 }

@@ -73,7 +73,11 @@ impl Descriptor {
         let traces: HashSet<TraceId, foldhash::fast::FixedState> = columns.trace_id.iter().copied().collect();
         let names = names_of(columns);
         let mut trace_set = Vec::new();
-        fingerprint::write(&mut trace_set, traces.iter().map(|id| fingerprint::hash_id(&id.0)), TRACE_RATE_BITS);
+        fingerprint::write(
+            &mut trace_set,
+            traces.iter().map(|id| fingerprint::hash_id(&id.0)),
+            TRACE_RATE_BITS,
+        );
         let operations: HashSet<u64, foldhash::fast::FixedState> =
             names.iter().map(|(service, _, name)| fingerprint::hash_texts(service, name)).collect();
         let mut operation_set = Vec::new();

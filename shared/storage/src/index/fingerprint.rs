@@ -32,7 +32,8 @@ pub fn hash_id(id: &[u8; 16]) -> u64 {
 /// The hash of two texts. Part of the stored format. Source: FNV-1a, then mixed.
 pub fn hash_texts(first: &str, second: &str) -> u64 {
     let bytes = first.bytes().chain([0]).chain(second.bytes());
-    mix(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)))
+    mix(bytes
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)))
 }
 
 /// Appends the set of the members with these hashes; a stranger is taken for one once in `2^rate_bits` times.
@@ -179,7 +180,8 @@ mod tests {
         let mut set = Vec::new();
         write(&mut set, (0..140).map(|i| hash_id(&id(i))), 17);
         assert!(set.len() < 140 * 5 / 2, "{} bytes", set.len());
-        let strangers = (1_000..1_001_000u128).filter(|&i| may_contain(&set, hash_id(&id(i))).expect("own bytes"));
+        let strangers =
+            (1_000..1_001_000u128).filter(|&i| may_contain(&set, hash_id(&id(i))).expect("own bytes"));
         let found = strangers.count();
         assert!(found < 30, "{found} of a million, 8 expected");
     }

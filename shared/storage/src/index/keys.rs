@@ -179,7 +179,8 @@ mod tests {
     #[test]
     fn names_are_as_documented() {
         let tenant = TenantId::default_tenant();
-        let file = FileKey { level: 0, min_start_ns: 1_795_568_400 * SECOND_NS, content: ContentHash([0xab; 16]) };
+        let file =
+            FileKey { level: 0, min_start_ns: 1_795_568_400 * SECOND_NS, content: ContentHash([0xab; 16]) };
         let content = "ab".repeat(16);
         assert_eq!(
             file.object(&tenant),

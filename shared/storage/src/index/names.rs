@@ -74,7 +74,8 @@ impl Operations {
             let kind = read_varint(&mut bytes)?;
             let kind = (kind >> 1) as i32 ^ -((kind & 1) as i32);
             let len = usize::try_from(read_varint(&mut bytes)?).map_err(|_| Invalid("name is too long"))?;
-            let name = std::str::from_utf8(take(&mut bytes, len)?).map_err(|_| Invalid("name is not UTF-8"))?;
+            let name =
+                std::str::from_utf8(take(&mut bytes, len)?).map_err(|_| Invalid("name is not UTF-8"))?;
             operations.insert(Operation { name: name.to_owned(), kind });
         }
         Ok(Self { operations, more: head[1] & 1 == 1 })

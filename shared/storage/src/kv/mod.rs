@@ -130,7 +130,13 @@ pub trait KeyValue: Send + Sync {
 
     /// Items of one partition in the order of sort keys, from `range`, after the sort key `after` if given, at most
     /// `limit` (at least 1) and fewer where the store's page ends.
-    async fn range(&self, partition: &str, range: SortRange<'_>, after: Option<&str>, limit: usize) -> Result<Page>;
+    async fn range(
+        &self,
+        partition: &str,
+        range: SortRange<'_>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page>;
 
     /// Writes one item if `condition` holds.
     async fn put(&self, key: Key, item: NewItem, condition: Condition) -> Result<Outcome>;
@@ -146,7 +152,11 @@ pub trait KeyValue: Send + Sync {
 ///
 /// # Errors
 /// As [`KeyValue::range`].
-pub async fn range_all(table: &dyn KeyValue, partition: &str, range: SortRange<'_>) -> Result<Vec<(String, Item)>> {
+pub async fn range_all(
+    table: &dyn KeyValue,
+    partition: &str,
+    range: SortRange<'_>,
+) -> Result<Vec<(String, Item)>> {
     let mut items = Vec::new();
     let mut after: Option<String> = None;
     loop {

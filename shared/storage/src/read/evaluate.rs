@@ -25,7 +25,9 @@ pub(super) fn narrow_projection(conditions: &[Condition]) -> Projection {
             Condition::ScopeName(_) => Projection::of(&[column::SCOPE_NAME]),
             Condition::ScopeVersion(_) => Projection::of(&[column::SCOPE_VERSION]),
             Condition::TraceState(_) => Projection::of(&[column::TRACE_STATE]),
-            Condition::DurationAtLeast(_) | Condition::DurationAtMost(_) => Projection::of(&[column::DURATION_NS]),
+            Condition::DurationAtLeast(_) | Condition::DurationAtMost(_) => {
+                Projection::of(&[column::DURATION_NS])
+            }
             Condition::Attribute { .. } => Projection::of(&[]),
             Condition::Any(any) => narrow_projection(any),
         });
@@ -35,18 +37,20 @@ pub(super) fn narrow_projection(conditions: &[Condition]) -> Projection {
 
 /// The columns that conditions on attributes need, if there are such conditions.
 pub(super) fn attribute_projection(conditions: &[Condition]) -> Option<Projection> {
-    conditions.iter().any(asks_attributes).then_some(const {
-        Projection::of(&[
-            column::RESOURCE_ATTRIBUTES,
-            column::ATTRIBUTE_KEY,
-            column::ATTRIBUTE_STRING,
-            column::ATTRIBUTE_INT,
-            column::ATTRIBUTE_DOUBLE,
-            column::ATTRIBUTE_BOOL,
-            column::ATTRIBUTE_JSON,
-            column::EVENT_ATTRIBUTES,
-        ])
-    })
+    conditions.iter().any(asks_attributes).then_some(
+        const {
+            Projection::of(&[
+                column::RESOURCE_ATTRIBUTES,
+                column::ATTRIBUTE_KEY,
+                column::ATTRIBUTE_STRING,
+                column::ATTRIBUTE_INT,
+                column::ATTRIBUTE_DOUBLE,
+                column::ATTRIBUTE_BOOL,
+                column::ATTRIBUTE_JSON,
+                column::EVENT_ATTRIBUTES,
+            ])
+        },
+    )
 }
 
 fn asks_attributes(condition: &Condition) -> bool {
@@ -63,7 +67,11 @@ pub(super) fn rows_in(columns: &SpanColumns, range: TimeRange) -> Vec<u32> {
 }
 
 /// Drops the rows that do not meet a condition that needs no attributes; conditions that do are passed over.
-pub(super) fn retain_narrow(columns: &SpanColumns, conditions: &[Condition], rows: &mut Vec<u32>) -> Result<(), Invalid> {
+pub(super) fn retain_narrow(
+    columns: &SpanColumns,
+    conditions: &[Condition],
+    rows: &mut Vec<u32>,
+) -> Result<(), Invalid> {
     for condition in conditions.iter().filter(|condition| !asks_attributes(condition)) {
         retain(columns, condition, rows)?;
     }
@@ -71,7 +79,11 @@ pub(super) fn retain_narrow(columns: &SpanColumns, conditions: &[Condition], row
 }
 
 /// Drops the rows that do not meet a condition that needs attributes; all others are passed over.
-pub(super) fn retain_wide(columns: &SpanColumns, conditions: &[Condition], rows: &mut Vec<u32>) -> Result<(), Invalid> {
+pub(super) fn retain_wide(
+    columns: &SpanColumns,
+    conditions: &[Condition],
+    rows: &mut Vec<u32>,
+) -> Result<(), Invalid> {
     for condition in conditions.iter().filter(|condition| asks_attributes(condition)) {
         retain(columns, condition, rows)?;
     }
@@ -79,11 +91,12 @@ pub(super) fn retain_wide(columns: &SpanColumns, conditions: &[Condition], rows:
 }
 
 fn retain(columns: &SpanColumns, condition: &Condition, rows: &mut Vec<u32>) -> Result<(), Invalid> {
-    let text = |column: &model::dictionary::DictColumn, text: &str, rows: &mut Vec<u32>| {
-        match column.dictionary.find(text) {
-            Some(position) => rows.retain(|&row| column.rows[row as usize] == position),
-            None => rows.clear(),
-        }
+    let text = |column: &model::dictionary::DictColumn, text: &str, rows: &mut Vec<u32>| match column
+        .dictionary
+        .find(text)
+    {
+        Some(position) => rows.retain(|&row| column.rows[row as usize] == position),
+        None => rows.clear(),
     };
     match condition {
         Condition::Service(service) => text(&columns.service, service, rows),
@@ -112,7 +125,12 @@ fn retain(columns: &SpanColumns, condition: &Condition, rows: &mut Vec<u32>) -> 
     Ok(())
 }
 
-fn retain_attribute(columns: &SpanColumns, key: &str, value: &str, rows: &mut Vec<u32>) -> Result<(), Invalid> {
+fn retain_attribute(
+    columns: &SpanColumns,
+    key: &str,
+    value: &str,
+    rows: &mut Vec<u32>,
+) -> Result<(), Invalid> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -125,7 +143,10 @@ fn retain_attribute(columns: &SpanColumns, key: &str, value: &str, rows: &mut Ve
         of_resource[columns.resource.rows[row] as usize]
             || of_span.as_ref().is_some_and(|test| test.holds(columns, row))
             || any_event
-                && columns.events.entries(row).any(|entry| of_event[columns.events.attributes.rows[entry] as usize])
+                && columns
+                    .events
+                    .entries(row)
+                    .any(|entry| of_event[columns.events.attributes.rows[entry] as usize])
     });
     Ok(())
 }
@@ -149,7 +170,9 @@ impl<'a> SpanAttribute<'a> {
         attributes.entries(row).any(|entry| {
             attributes.key.rows[entry] == self.key
                 && match attributes.kind[entry] {
-                    ValueKind::String => Some(attributes.string.rows[attributes.slot[entry] as usize]) == self.string,
+                    ValueKind::String => {
+                        Some(attributes.string.rows[attributes.slot[entry] as usize]) == self.string
+                    }
                     _ => Condition::text_matches(attributes.value(entry), self.text),
                 }
         })

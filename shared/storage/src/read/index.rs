@@ -52,16 +52,24 @@ pub(super) async fn known_windows(store: &Store, tenant: &TenantId) -> Result<Ve
 ///
 /// # Errors
 /// As the table.
-pub(super) async fn files(store: &Store, tenant: &TenantId, windows: Vec<Window>) -> Result<Vec<IndexedFile>> {
+pub(super) async fn files(
+    store: &Store,
+    tenant: &TenantId,
+    windows: Vec<Window>,
+) -> Result<Vec<IndexedFile>> {
     let shards = store.layout.shards.max(1);
-    let partitions = windows
+    // Collected first: a lazy iterator of futures inside of a future keeps that from being `Send`.
+    let partitions: Vec<_> = windows
         .into_iter()
         .flat_map(|window| (0..shards).map(move |shard| keys::window_partition(tenant, window, shard)))
-        .map(|partition| async move { range_all(&*store.table, &partition, SortRange::ALL).await });
-    let pages: Vec<_> = stream::iter(partitions).buffer_unordered(CONCURRENT_PARTITIONS).try_collect().await?;
+        .map(|partition| async move { range_all(&*store.table, &partition, SortRange::ALL).await })
+        .collect();
+    let pages: Vec<_> =
+        stream::iter(partitions).buffer_unordered(CONCURRENT_PARTITIONS).try_collect().await?;
     let mut files = Vec::with_capacity(pages.iter().map(Vec::len).sum());
     for (sort, item) in pages.into_iter().flatten() {
-        let key = FileKey::parse(&sort).ok_or_else(|| Error::corrupt(format!("index item {sort}"), "key is not a file's"))?;
+        let key = FileKey::parse(&sort)
+            .ok_or_else(|| Error::corrupt(format!("index item {sort}"), "key is not a file's"))?;
         files.push(IndexedFile { key, item: item.value });
     }
     Ok(files)

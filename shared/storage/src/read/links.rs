@@ -55,11 +55,14 @@ pub async fn service_links(
         Projection::of(&[column::START_TIME, column::SERVICE_NAME, column::SPAN_ID, column::PARENT_SPAN_ID])
     };
     let budget = &budget;
-    let decoded = wanted.into_iter().map(|file| async move {
-        let table = file.summary()?.chunks().map_err(|err| file.corrupt(err))?;
-        let parts = fetch::parts(store, tenant, file, &table, projection, budget).await?;
-        spans::decode(&table, &parts, projection).map_err(|err| file.corrupt(err))
-    });
+    let decoded: Vec<_> = wanted
+        .into_iter()
+        .map(|file| async move {
+            let table = file.summary()?.chunks().map_err(|err| file.corrupt(err))?;
+            let parts = fetch::parts(store, tenant, file, &table, projection, budget).await?;
+            spans::decode(&table, &parts, projection).map_err(|err| file.corrupt(err))
+        })
+        .collect();
     let mut decoded = stream::iter(decoded).buffer_unordered(CONCURRENT_FILES);
     let mut calls = Calls::default();
     while let Some(columns) = decoded.try_next().await? {
@@ -106,7 +109,11 @@ impl Calls {
         let name = |service: u32| self.services.get(service).to_owned();
         let mut links: Vec<ServiceLink> = counts
             .into_iter()
-            .map(|((parent, child), call_count)| ServiceLink { parent: name(parent), child: name(child), call_count })
+            .map(|((parent, child), call_count)| ServiceLink {
+                parent: name(parent),
+                child: name(child),
+                call_count,
+            })
             .collect();
         links.sort_unstable();
         links

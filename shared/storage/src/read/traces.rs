@@ -26,7 +26,12 @@ const SEARCHED_TRACE_REACH_NS: i64 = 24 * HOUR_NS;
 ///
 /// # Errors
 /// As the stores; over the limits.
-pub async fn traces_by_id(store: &Store, tenant: &TenantId, ids: &[TraceId], limits: &Limits) -> Result<TraceSet> {
+pub async fn traces_by_id(
+    store: &Store,
+    tenant: &TenantId,
+    ids: &[TraceId],
+    limits: &Limits,
+) -> Result<TraceSet> {
     let windows = index::known_windows(store, tenant).await?;
     let files = index::files(store, tenant, windows).await?;
     gather(store, tenant, &files, ids, limits, &Budget::new(limits.max_bytes)).await
@@ -36,7 +41,12 @@ pub async fn traces_by_id(store: &Store, tenant: &TenantId, ids: &[TraceId], lim
 ///
 /// # Errors
 /// As the stores; over the limits.
-pub async fn search(store: &Store, tenant: &TenantId, search: &TraceSearch, limits: &Limits) -> Result<TraceSet> {
+pub async fn search(
+    store: &Store,
+    tenant: &TenantId,
+    search: &TraceSearch,
+    limits: &Limits,
+) -> Result<TraceSet> {
     let budget = Budget::new(limits.max_bytes);
     let known = index::known_windows(store, tenant).await?;
     let mut files = index::files(store, tenant, index::windows_in(&known, search.range)).await?;
@@ -49,7 +59,8 @@ pub async fn search(store: &Store, tenant: &TenantId, search: &TraceSearch, limi
         end_ns_exclusive: newest.1.saturating_add(SEARCHED_TRACE_REACH_NS),
     };
     let searched = index::windows_in(&known, search.range);
-    let more = index::windows_in(&known, around).into_iter().filter(|window| !searched.contains(window)).collect();
+    let more =
+        index::windows_in(&known, around).into_iter().filter(|window| !searched.contains(window)).collect();
     files.extend(index::files(store, tenant, more).await?);
     let ids: Vec<TraceId> = found.iter().map(|&(id, _)| id).collect();
     gather(store, tenant, &files, &ids, limits, &budget).await
@@ -82,7 +93,8 @@ async fn find(
         let (now, later) = rest.split_at(batch.min(rest.len()));
         rest = later;
         batch = (batch * 2).min(4 * CONCURRENT_FILES);
-        let matches = now.iter().map(|(_, file)| matches_in(store, tenant, file, search, budget));
+        let matches: Vec<_> =
+            now.iter().map(|(_, file)| matches_in(store, tenant, file, search, budget)).collect();
         let matches: Vec<_> = stream::iter(matches).buffer_unordered(CONCURRENT_FILES).try_collect().await?;
         for (id, start_ns) in matches.into_iter().flatten() {
             newest.entry(id).and_modify(|old| *old = start_ns.max(*old)).or_insert(start_ns);
@@ -149,7 +161,8 @@ async fn gather(
         }
     }
     let mut places: HashMap<TraceId, Vec<(u32, u32)>> = ids.iter().map(|&id| (id, Vec::new())).collect();
-    let decoded = candidates.into_iter().map(|file| rows_of(store, tenant, file, ids, budget));
+    let decoded: Vec<_> =
+        candidates.into_iter().map(|file| rows_of(store, tenant, file, ids, budget)).collect();
     let mut decoded = stream::iter(decoded).buffered(CONCURRENT_FILES);
     let mut set = TraceSet::default();
     let mut n_spans = 0;

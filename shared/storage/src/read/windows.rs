@@ -38,7 +38,8 @@ pub struct StoredWindow {
 /// As the table.
 pub async fn tenants(store: &Store) -> Result<Vec<TenantId>> {
     let items = range_all(&*store.table, keys::TENANTS_PARTITION, SortRange::ALL).await?;
-    let tenant = |(sort, _): (String, _)| sort.parse().map_err(|err| Error::corrupt(format!("tenant {sort}"), err));
+    let tenant =
+        |(sort, _): (String, _)| sort.parse().map_err(|err| Error::corrupt(format!("tenant {sort}"), err));
     items.into_iter().map(tenant).collect()
 }
 

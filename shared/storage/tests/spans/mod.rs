@@ -39,8 +39,16 @@ type Scalars = ([u8; 16], [u8; 8], Option<[u8; 8]>, i64, i64, i32, i32, u32);
 
 fn any_span() -> impl Strategy<Value = (Scalars, Lists, [String; 6])> {
     let trace = prop_oneof![(0u8..4).prop_map(|i| [i; 16]), any::<[u8; 16]>()];
-    let scalars =
-        (trace, any::<[u8; 8]>(), any::<Option<[u8; 8]>>(), any::<i64>(), any::<i64>(), -1i32..7, any::<i32>(), any::<u32>());
+    let scalars = (
+        trace,
+        any::<[u8; 8]>(),
+        any::<Option<[u8; 8]>>(),
+        any::<i64>(),
+        any::<i64>(),
+        -1i32..7,
+        any::<i32>(),
+        any::<u32>(),
+    );
     let lists = (
         proptest::collection::vec(any_attribute(), 0..6),
         proptest::collection::vec((any::<i64>(), some_text(), any::<bool>()), 0..3),
@@ -61,7 +69,12 @@ pub(crate) fn any_columns(n: Range<usize>) -> impl Strategy<Value = SpanColumns>
     })
 }
 
-fn push(columns: &mut SpanColumns, scalars: &Scalars, (attributes, events, links): &Lists, texts: &[String; 6]) {
+fn push(
+    columns: &mut SpanColumns,
+    scalars: &Scalars,
+    (attributes, events, links): &Lists,
+    texts: &[String; 6],
+) {
     for (key, value) in attributes {
         let mut json = String::new();
         let value = match value {
@@ -116,10 +129,13 @@ fn push(columns: &mut SpanColumns, scalars: &Scalars, (attributes, events, links
 /// Three spans with every kind of value.
 pub(crate) fn example() -> SpanColumns {
     let mut columns = SpanColumns::default();
-    let resource_meta = ResourceMeta { schema_url: "https://example.test/1".to_owned(), ..ResourceMeta::default() };
+    let resource_meta =
+        ResourceMeta { schema_url: "https://example.test/1".to_owned(), ..ResourceMeta::default() };
     let scope_meta =
-        ScopeMeta { attributes: vec![("k".to_owned(), AnyValue::Bool(true))], ..ScopeMeta::default() }.to_json();
-    let shop = columns.intern_resource("shop", r#"{"service.name":"shop","pid":7}"#, &resource_meta.to_json());
+        ScopeMeta { attributes: vec![("k".to_owned(), AnyValue::Bool(true))], ..ScopeMeta::default() }
+            .to_json();
+    let shop =
+        columns.intern_resource("shop", r#"{"service.name":"shop","pid":7}"#, &resource_meta.to_json());
     let shop = columns.intern_scope(shop, "tracer", "1.2", &scope_meta);
     let start_ns = 1_795_568_400_000_000_000;
 
@@ -135,7 +151,12 @@ pub(crate) fn example() -> SpanColumns {
         attributes: r#"{"exception.type":"Timeout"}"#,
         dropped_attributes_count: 2,
     });
-    columns.events.push(EventView { time_ns: start_ns + 6, name: "log", attributes: "", dropped_attributes_count: 0 });
+    columns.events.push(EventView {
+        time_ns: start_ns + 6,
+        name: "log",
+        attributes: "",
+        dropped_attributes_count: 0,
+    });
     let root = SpanFields {
         trace_id: TraceId([1; 16]),
         span_id: SpanId([1; 8]),
@@ -173,8 +194,12 @@ pub(crate) fn example() -> SpanColumns {
     columns.push_span(&child, shop);
 
     let other = columns.intern_resource("", "", "");
-    let other_span =
-        SpanFields { trace_id: TraceId([3; 16]), span_id: SpanId([4; 8]), start_ns: start_ns - 1, ..SpanFields::default() };
+    let other_span = SpanFields {
+        trace_id: TraceId([3; 16]),
+        span_id: SpanId([4; 8]),
+        start_ns: start_ns - 1,
+        ..SpanFields::default()
+    };
     columns.push_span(&other_span, other);
     columns
 }

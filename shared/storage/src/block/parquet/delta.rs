@@ -87,7 +87,8 @@ pub fn read(bytes: &[u8], count: usize) -> Result<Vec<i64>, Invalid> {
     }
     while values.len() < count {
         let least = read_zigzag(&mut rest)?;
-        let widths: [u8; BLOCK / MINI] = take(&mut rest, BLOCK / MINI)?.try_into().expect("invariant: as many taken");
+        let widths: [u8; BLOCK / MINI] =
+            take(&mut rest, BLOCK / MINI)?.try_into().expect("invariant: as many taken");
         for width in widths {
             let n = MINI.min(count - values.len());
             if n == 0 {

@@ -134,11 +134,14 @@ fn write_node(w: &mut Writer, node: &Node) {
             w.i32(2, i32::from(len));
         }
     }
-    w.i32(3, match node.occurs {
-        Occurs::Required => 0,
-        Occurs::Optional => 1,
-        Occurs::Repeated => 2,
-    });
+    w.i32(
+        3,
+        match node.occurs {
+            Occurs::Required => 0,
+            Occurs::Optional => 1,
+            Occurs::Repeated => 2,
+        },
+    );
     w.string(4, node.name);
     if let Content::Group(children) = node.content {
         w.i32(5, children as i32);

@@ -91,7 +91,13 @@ impl ChunkWriter {
 
     /// Strings, by the positions of the present ones in `dictionary`.
     /// With `skip`, the string at that position must not occur and is left out of the dictionary.
-    pub fn strings(&mut self, levels: Levels<'_>, dictionary: &Dictionary, positions: &[u32], skip: Option<u32>) -> Chunk {
+    pub fn strings(
+        &mut self,
+        levels: Levels<'_>,
+        dictionary: &Dictionary,
+        positions: &[u32],
+        skip: Option<u32>,
+    ) -> Chunk {
         self.begin(levels);
         let n_distinct = dictionary.len() - usize::from(skip.is_some());
         // Where most values are their own, positions only cost.
@@ -187,7 +193,9 @@ impl ChunkWriter {
     /// Truths, one bit each.
     pub fn bools(&mut self, levels: Levels<'_>, values: &[bool]) -> Chunk {
         self.begin(levels);
-        let byte = |group: &[bool]| group.iter().enumerate().fold(0, |bits, (i, &truth)| bits | u8::from(truth) << i);
+        let byte = |group: &[bool]| {
+            group.iter().enumerate().fold(0, |bits, (i, &truth)| bits | u8::from(truth) << i)
+        };
         self.data.extend(values.chunks(8).map(byte));
         self.finish(levels, 0, encoding::PLAIN)
     }
@@ -220,7 +228,15 @@ impl ChunkWriter {
         let mut dictionary_len = 0;
         if n_distinct > 0 {
             let body = if compressed { &self.compressed[0] } else { &self.dictionary };
-            write_header(&mut self.header, 2, 7, self.dictionary.len(), body.len(), n_distinct, encoding::PLAIN);
+            write_header(
+                &mut self.header,
+                2,
+                7,
+                self.dictionary.len(),
+                body.len(),
+                n_distinct,
+                encoding::PLAIN,
+            );
             self.out.extend_from_slice(&self.header.out);
             self.out.extend_from_slice(body);
             headers_len += self.header.out.len();
@@ -255,7 +271,15 @@ fn compress(zstd: &mut zstd::bulk::Compressor<'static>, from: &[u8], to: &mut Ve
     zstd.compress_to_buffer(from, to).expect("invariant: the buffer has the size that zstd asks for");
 }
 
-fn write_header(header: &mut Writer, kind: i32, field: i16, plain: usize, stored: usize, count: usize, encoding: i32) {
+fn write_header(
+    header: &mut Writer,
+    kind: i32,
+    field: i16,
+    plain: usize,
+    stored: usize,
+    count: usize,
+    encoding: i32,
+) {
     header.out.clear();
     header.element(|w| {
         w.i32(1, kind);
@@ -284,7 +308,9 @@ impl Places {
         }
         let position = distinct.len() as u32;
         distinct.push(*value);
-        self.0.insert_unique(hash, position, |&position| FixedState::default().hash_one(distinct[position as usize]));
+        self.0.insert_unique(hash, position, |&position| {
+            FixedState::default().hash_one(distinct[position as usize])
+        });
         position
     }
 }
@@ -334,7 +360,8 @@ fn read_page(bytes: &mut &[u8], compressed: bool) -> Result<(PageHeader, Vec<u8>
     }
     let plain_len = plain as usize;
     let body = if compressed {
-        ZSTD.with_borrow_mut(|zstd| zstd.decompress(body, plain_len)).map_err(|_| Invalid("page does not decompress"))?
+        ZSTD.with_borrow_mut(|zstd| zstd.decompress(body, plain_len))
+            .map_err(|_| Invalid("page does not decompress"))?
     } else {
         body.to_vec()
     };
@@ -354,7 +381,12 @@ impl Pages {
     ///
     /// # Errors
     /// The bytes are not such a chunk.
-    pub fn read(mut bytes: &[u8], compressed: bool, max_repetition: u8, max_definition: u8) -> Result<Self, Invalid> {
+    pub fn read(
+        mut bytes: &[u8],
+        compressed: bool,
+        max_repetition: u8,
+        max_definition: u8,
+    ) -> Result<Self, Invalid> {
         let (mut header, mut body) = read_page(&mut bytes, compressed)?;
         let (mut dictionary, mut n_distinct) = (Vec::new(), 0);
         if header.kind == 2 {
@@ -380,7 +412,9 @@ impl Pages {
         let repetition = levels(max_repetition)?;
         let definition = levels(max_definition)?;
         let values_at = header.plain_len - rest.len();
-        let present = |definition: &[u32]| definition.iter().filter(|&&level| level == u32::from(max_definition)).count();
+        let present = |definition: &[u32]| {
+            definition.iter().filter(|&&level| level == u32::from(max_definition)).count()
+        };
         let n_values = if max_definition > 0 { present(&definition) } else { header.count };
         Ok(Self {
             dictionary,
@@ -457,7 +491,9 @@ impl Pages {
         if self.encoding == encoding::DELTA_BINARY_PACKED {
             return delta::read(self.values(), self.n_values);
         }
-        self.fixed(8, |bytes| i64::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length")))
+        self.fixed(8, |bytes| {
+            i64::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length"))
+        })
     }
 
     /// 32-bit numbers.
@@ -465,7 +501,9 @@ impl Pages {
     /// # Errors
     /// The values are none.
     pub fn i32s(&self) -> Result<Vec<i32>, Invalid> {
-        self.fixed(4, |bytes| i32::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length")))
+        self.fixed(4, |bytes| {
+            i32::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length"))
+        })
     }
 
     /// Doubles.
@@ -473,7 +511,9 @@ impl Pages {
     /// # Errors
     /// The values are none.
     pub fn doubles(&self) -> Result<Vec<f64>, Invalid> {
-        self.fixed(8, |bytes| f64::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length")))
+        self.fixed(8, |bytes| {
+            f64::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length"))
+        })
     }
 
     /// Truths.

@@ -153,7 +153,11 @@ pub fn read_numbers(bytes: &mut &[u8], visit: &mut dyn FnMut(&[i16], i64)) -> Re
     read_struct(bytes, &mut Vec::new(), visit)
 }
 
-fn read_struct(bytes: &mut &[u8], path: &mut Vec<i16>, visit: &mut dyn FnMut(&[i16], i64)) -> Result<(), Invalid> {
+fn read_struct(
+    bytes: &mut &[u8],
+    path: &mut Vec<i16>,
+    visit: &mut dyn FnMut(&[i16], i64),
+) -> Result<(), Invalid> {
     if path.len() > 4 {
         return Err(Invalid("header is nested too deep"));
     }
