@@ -36,7 +36,7 @@ pub enum ReferenceError {
 pub fn decode(file: Bytes) -> Result<SpanColumns, ReferenceError> {
     let parquet = |err| ReferenceError::Parquet(Arc::new(err));
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-        .and_then(|builder| builder.build())
+        .and_then(ParquetRecordBatchReaderBuilder::build)
         .map_err(parquet)?;
     let mut columns = SpanColumns::default();
     for batch in reader {

@@ -106,7 +106,7 @@ impl Descriptor {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
         let many = self.services.is_none();
-        let flags = u8::from(self.has_errors) * FLAG_ERRORS | u8::from(many) * FLAG_MANY_SERVICES;
+        let flags = (u8::from(self.has_errors) * FLAG_ERRORS) | (u8::from(many) * FLAG_MANY_SERVICES);
         out.extend([VERSION, flags]);
         write_varint(&mut out, self.rows);
         write_varint(&mut out, self.size);

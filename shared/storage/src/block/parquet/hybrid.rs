@@ -121,7 +121,8 @@ fn unpack(packed: &[u8], width: u8, n: usize, values: &mut Vec<u32>) {
         2 => values.extend((0..n).map(|i| u32::from(packed[i / 4] >> (i % 4 * 2) & 3))),
         8 => values.extend(packed[..n].iter().map(|&byte| u32::from(byte))),
         16 => {
-            values.extend(packed.chunks_exact(2).take(n).map(|b| u32::from(u16::from_le_bytes([b[0], b[1]]))))
+            values
+                .extend(packed.chunks_exact(2).take(n).map(|b| u32::from(u16::from_le_bytes([b[0], b[1]]))));
         }
         32 => values
             .extend(packed.chunks_exact(4).take(n).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))),

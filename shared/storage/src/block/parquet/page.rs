@@ -173,10 +173,14 @@ impl ChunkWriter {
             }
         }
         if distinct.len() > most.max(1) || values.is_empty() {
-            values.iter().for_each(|value| plain(&mut self.data, value));
+            for value in values {
+                plain(&mut self.data, value);
+            }
             return self.finish(levels, 0, encoding::PLAIN);
         }
-        distinct.iter().for_each(|value| plain(&mut self.dictionary, value));
+        for value in &distinct {
+            plain(&mut self.dictionary, value);
+        }
         let width = hybrid::position_width(distinct.len());
         self.data.push(width);
         hybrid::write_positions(&mut self.data, positions.iter().copied(), width);

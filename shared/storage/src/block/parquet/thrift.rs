@@ -126,6 +126,9 @@ fn zigzag(value: i64) -> u64 {
 }
 
 /// Takes an unsigned number in groups of seven bits off the front of `bytes`.
+///
+/// # Errors
+/// The number is cut off, or has more than ten groups.
 pub fn read_varint(bytes: &mut &[u8]) -> Result<u64, Invalid> {
     let mut value = 0u64;
     for (i, &byte) in bytes.iter().enumerate().take(10) {
@@ -139,6 +142,9 @@ pub fn read_varint(bytes: &mut &[u8]) -> Result<u64, Invalid> {
 }
 
 /// Takes `len` bytes off the front of `bytes`.
+///
+/// # Errors
+/// There are fewer.
 pub fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Result<&'a [u8], Invalid> {
     let (head, tail) = bytes.split_at_checked(len).ok_or(Invalid("data is cut off"))?;
     *bytes = tail;
@@ -149,6 +155,9 @@ pub fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Result<&'a [u8], Invalid> {
 ///
 /// `visit` is called with the path of field ids from the outermost struct (two levels at most) and the number;
 /// all else is skipped. Consumes the struct from `bytes`.
+///
+/// # Errors
+/// The struct is cut off, nested too deep, or has a list, set or map.
 pub fn read_numbers(bytes: &mut &[u8], visit: &mut dyn FnMut(&[i16], i64)) -> Result<(), Invalid> {
     read_struct(bytes, &mut Vec::new(), visit)
 }
