@@ -1,4 +1,5 @@
 //! Files of spans: what is written comes back, through this crate's reader and through the `parquet` crate.
+#![expect(clippy::disallowed_methods, reason = "tests are told by the environment what to run against")]
 
 mod spans;
 

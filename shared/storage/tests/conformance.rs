@@ -1,4 +1,5 @@
 //! Every implementation of the two storage traits, by the same suites, and what only one of them promises.
+#![expect(clippy::disallowed_methods, reason = "tests are told by the environment what to run against")]
 #![cfg(all(feature = "conformance", feature = "embedded"))]
 
 use std::path::Path;
