@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -34,8 +35,10 @@ def end(process):
 def watch(ministack, tmp_path):
     """Base URL of the emulated function URLs; both functions run behind it."""
     ministack.create_storage("watch")
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "main.rs").write_text("fn main() {}\n")
+    # It looks for the functions' names among the binaries of the project that it is started in.
+    (tmp_path / "src" / "bin").mkdir(parents=True)
+    for name in ("ingest", "query"):
+        (tmp_path / "src" / "bin" / f"{name}.rs").write_text("fn main() {}\n")
     (tmp_path / "Cargo.toml").write_text('[package]\nname = "empty"\nversion = "0.0.0"\nedition = "2021"\n\n[workspace]\n')
     port = free_port()
     started = []
@@ -50,36 +53,32 @@ def watch(ministack, tmp_path):
             start(
                 [cargo_lambda, "lambda", "watch", "--only-lambda-apis", "--invoke-address", "127.0.0.1", "--invoke-port", str(port)]
             )
-            base = f"http://127.0.0.1:{port}"
-            wait_until_it_answers(base, started[0], tmp_path / "log")
+            wait_until_it_listens(port, started[0], tmp_path / "log")
             for name in ("ingest", "query"):
                 (tmp_path / name).mkdir()
                 start(
                     [str(bootstrap_of(zip_of(name), tmp_path / name))],
                     **ministack.environment(),
                     **storage_variables("watch"),
-                    AWS_LAMBDA_RUNTIME_API=f"127.0.0.1:{port}/.rt/{name}",
+                    AWS_LAMBDA_RUNTIME_API=f"http://127.0.0.1:{port}/.rt/{name}",
                     AWS_LAMBDA_FUNCTION_NAME=name,
                     AWS_LAMBDA_FUNCTION_VERSION="1",
                     AWS_LAMBDA_FUNCTION_MEMORY_SIZE="512",
                 )
-            yield base
-        except BaseException:
-            log.flush()
-            print((tmp_path / "log").read_text(errors="replace")[-4000:])
-            raise
+            yield f"http://127.0.0.1:{port}"
         finally:
             for process in reversed(started):
                 end(process)
+            print((tmp_path / "log").read_text(errors="replace")[-4000:])
 
 
-def wait_until_it_answers(url, process, log):
+def wait_until_it_listens(port, process, log):
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            requests.get(url, timeout=5)
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
             return
-        except requests.ConnectionError:
+        except ConnectionRefusedError:
             time.sleep(0.1)
     raise AssertionError(f"cargo lambda watch did not start\n{log.read_text(errors='replace')}")
 
