@@ -60,6 +60,8 @@ def watch(ministack, tmp_path):
                     [str(bootstrap_of(zip_of(name), tmp_path / name))],
                     **ministack.environment(),
                     **storage_variables("watch"),
+                    # Its events name no function URL, yet carry paths as they were sent.
+                    SPANDREL_RAW_PATH="encoded",
                     AWS_LAMBDA_RUNTIME_API=f"http://127.0.0.1:{port}/.rt/{name}",
                     AWS_LAMBDA_FUNCTION_NAME=name,
                     AWS_LAMBDA_FUNCTION_VERSION="1",

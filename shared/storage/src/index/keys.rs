@@ -189,7 +189,7 @@ mod tests {
         let window = Window::of(file.min_start_ns, file.min_start_ns + HOUR_NS);
         let key = file.index(&tenant, window, TableLayout { shards: 4 });
         assert_eq!(key.partition, "default#traces#2026-11-25T01#3");
-        assert_eq!(key.sort, format!("0#98eb1c66d2a50000#{content}"));
+        assert_eq!(key.sort, format!("0#98eb23f24beaa000#{content}"));
     }
 
     #[test]
