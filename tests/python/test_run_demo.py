@@ -55,11 +55,20 @@ def test_demo_shows_a_shop_of_services_within_seconds(tmp_path):
             time.sleep(0.2)
         print(f"{services} after {time.monotonic() - started:.1f} s")
         assert len(services) >= 4, services
-        traces = [trace for service in services for trace in server.search(service=service, limit=20)]
-        assert max(len({p["serviceName"] for p in trace["processes"].values()}) for trace in traces) >= 3
-        spans = {span["spanID"]: span for trace in traces for span in trace["spans"]}
-        assert len(spans) > 20
-        assert any(tag["key"] == "error" for span in spans.values() for tag in span["tags"]), "some things fail in every shop"
-        while not server.data_of("/api/dependencies") and time.monotonic() < started + 30:
+
+        def look():
+            traces = [trace for service in server.services() for trace in server.search(service=service, limit=20)]
+            widest = max(len({p["serviceName"] for p in trace["processes"].values()}) for trace in traces)
+            spans = {span["spanID"]: span for trace in traces for span in trace["spans"]}
+            failed = any(tag["key"] == "error" for span in spans.values() for tag in span["tags"])
+            return widest, len(spans), failed
+
+        # A trace is sent as its spans end, over a few requests of one second each.
+        while (seen := look()) and not (seen[0] >= 3 and seen[1] > 20 and seen[2]) and time.monotonic() < started + 25:
+            time.sleep(0.5)
+        widest, n_spans, failed = seen
+        assert widest >= 3 and n_spans > 20, seen
+        assert failed, "some things fail in every shop"
+        while not server.data_of("/api/dependencies") and time.monotonic() < started + 40:
             time.sleep(0.2)
         assert len(server.data_of("/api/dependencies")) >= 3
