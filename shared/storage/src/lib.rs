@@ -6,7 +6,7 @@
 //! - [`object`], [`kv`]: the two traits, what their implementations promise, and the implementations.
 //! - [`block`]: bytes of a file from columns and back; pure.
 //! - [`index`]: keys and values of the table; pure.
-//! - [`write`]: object first, index second.
+//! - [`mod@write`]: object first, index second.
 //! - [`read`]: plan, fetch, evaluate.
 //! - [`metered`]: counts each call and byte.
 //! - `aws`: clients of the two services.

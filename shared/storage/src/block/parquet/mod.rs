@@ -9,7 +9,7 @@
 //! - [`hybrid`]: levels and dictionary positions (run length / bit packing).
 //! - [`delta`]: whole numbers as packed differences.
 //! - [`page`]: a column chunk from values and back.
-//! - [`file`]: schema, magic and footer.
+//! - [`mod@file`]: schema, magic and footer.
 //!
 //! Source: the Apache Parquet format, `parquet.thrift` and `Encodings.md`, version 2.10.
 
