@@ -2,7 +2,7 @@
 //!
 //! - [`parquet`]: pages, chunks and footers.
 //! - [`spans`]: the columns of spans.
-//! - [`reference`]: the same columns through the `parquet` crate, to check files independently.
+//! - [`mod@reference`]: the same columns through the `parquet` crate, to check files independently.
 
 pub mod parquet;
 pub mod reference;

@@ -1,9 +1,9 @@
 //! Plan, fetch, evaluate.
 //!
-//! 1. The index items of the windows that a question may touch are read ([`index`]); the plan keeps the files that may
+//! 1. The index items of the windows that a question may touch are read (`index`); the plan keeps the files that may
 //!    hold an answer, by time, service, operation, duration, status and trace ids, and which of their columns to read.
-//! 2. Those columns are fetched in few, joined ranges ([`fetch`]).
-//! 3. They are decoded and tested ([`evaluate`]): pure.
+//! 2. Those columns are fetched in few, joined ranges (`fetch`).
+//! 3. They are decoded and tested (`evaluate`): pure.
 //!
 //! Nothing is cached and nothing polled: a question that starts after a write was acknowledged sees it.
 
