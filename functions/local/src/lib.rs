@@ -2,7 +2,7 @@
 //!
 //! - [`serve`]: the server. Stores → roles' routers → listeners; a clean stop.
 //! - [`inspect`]: what is stored.
-//! - [`bench`], [`traffic`], [`demo`]: made-up telemetry, to measure with and to look at.
+//! - [`mod@bench`], [`traffic`], [`demo`]: made-up telemetry, to measure with and to look at.
 
 pub mod bench;
 pub mod demo;

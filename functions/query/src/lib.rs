@@ -3,7 +3,7 @@
 //! Each API is a module that parses its parameters (pure), reads through [`storage::read`], and renders its JSON (pure).
 //! This crate knows HTTP; it never writes, and knows neither files nor keys.
 //!
-//! - [`jaeger`]: Jaeger's query API, v1 and v3.
+//! - `jaeger`: Jaeger's query API, v1 and v3.
 //! - `form`: query strings; `reads`: what is read of storage; `respond`: bodies.
 
 pub mod jaeger;

@@ -1,11 +1,11 @@
 //! What Jaeger's server mends in traces before the UI sees them, unless the client asks for `raw` ones.
 //!
 //! In Jaeger's order (source: Jaeger `adjuster/standard.go`):
-//! - server spans that share their id with a client span, as Zipkin's do, get ids of their own: [`unique_ids`];
+//! - server spans that share their id with a client span, as Zipkin's do, get ids of their own: `unique_ids`;
 //! - attributes are sorted by key and events by time, where they are rendered ([`super::v1`]);
 //! - exact duplicates: storage removes them already;
 //! - clock skew: not corrected, as Jaeger with its default of 0;
-//! - numeric addresses become dotted text: [`dotted_ip`];
+//! - numeric addresses become dotted text: `dotted_ip`;
 //! - `telemetry.sdk.*` attributes of spans stay on the spans: only exporters that no longer exist put them there;
 //! - links without a trace id are left out, where they are rendered.
 

@@ -1,12 +1,12 @@
 //! Jaeger's query API: v1 for Grafana and older UIs, v3 for newer ones.
 //!
-//! A request passes through the tenant's name, the query string, the parameters ([`params`]), one or two reads within
-//! the timeout, and the rendering ([`v1`], [`v3`]); what goes wrong becomes one of few kinds of error ([`error`]).
+//! A request passes through the tenant's name, the query string, the parameters (`params`), one or two reads within
+//! the timeout, and the rendering (`v1`, `v3`); what goes wrong becomes one of few kinds of error (`error`).
 //! Every endpoint only reads: archiving and metrics answer that there is no such storage.
 //!
-//! - [`params`], with [`go`] and [`tags`]: what is asked for.
-//! - [`v1`], with [`adjust`] and [`terms`]; [`v3`]: what is answered.
-//! - [`error`]: statuses and bodies of errors.
+//! - `params`, with `go` and `tags`: what is asked for.
+//! - `v1`, with `adjust` and `terms`; `v3`: what is answered.
+//! - `error`: statuses and bodies of errors.
 
 mod adjust;
 mod error;
