@@ -1,7 +1,7 @@
 //! Receives OTLP over HTTP and stores it durably before it answers.
 //!
-//! request → rules of the protocol ([`rules`]) → body, bounded ([`body`], [`budget`]) → decompress, hash, decode,
-//! encode (one piece of CPU work) → object and index → answer in the request's own format ([`refusal`]).
+//! request → rules of the protocol (`rules`) → body, bounded (`body`, `budget`) → decompress, hash, decode,
+//! encode (one piece of CPU work) → object and index → answer in the request's own format (`refusal`).
 //! A 2xx is sent only after the data is stored and visible. Whatever goes wrong is an answer that tells the sender
 //! whether to retry; nothing is answered with 500, which OTLP senders take for "drop it".
 
