@@ -1,19 +1,22 @@
-//! `spandrel inspect`: what is stored, by tenant, hour and level.
+//! `spandrel inspect`: what is stored, by tenant, hour and level; and whether it is sound.
 //!
-//! Lists objects, so it also shows what the index does not name.
+//! index → one line a window and level; objects → those that the index does not name; `--verify` → every file read
+//! twice and compared. A running server answers the same at `/-/inspect`, because only one process opens a folder.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::error::Error;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use edge::open::Location;
-use storage::object::Object;
+use storage::read::{self, StoredWindow};
+use storage::{Store, object::Object};
 
 /// Arguments of `spandrel inspect`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder for objects and index; its server must not be running
+    /// Folder for objects and index; its server must not be running (ask that one for /-/inspect)
     #[arg(long, env = "SPANDREL_DATA", value_name = "DIR", default_value = "./spandrel-data")]
     data: PathBuf,
     /// Where objects are instead of DIR: s3://bucket/prefix
@@ -22,85 +25,152 @@ pub struct Args {
     /// Where the index is instead of DIR: dynamodb://table
     #[arg(long, env = "SPANDREL_INDEX", value_name = "LOCATION", requires = "object_store")]
     index: Option<String>,
+    /// Partitions of each index window, as the server has them
+    #[arg(long, env = "SPANDREL_INDEX_SHARDS", value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    index_shards: Option<u8>,
+    /// Read every file through two independent readers and compare them with each other and with the index
+    #[arg(long)]
+    verify: bool,
 }
 
-/// What one folder has of one level.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Sum {
-    n_files: u64,
-    n_bytes: u64,
-}
-
-/// Prints the table.
+/// Prints what is stored.
 ///
 /// # Errors
-/// The stores do not open or do not list; the folder is not there.
+/// The stores do not open or do not answer; the folder is not there; a file is not sound.
 pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     edge::logging::init(edge::logging::Style::Text);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let sums = runtime.block_on(async {
+    let text = runtime.block_on(async {
         let folder = || Location::Folder(args.data.clone());
         let objects = args.object_store.as_deref().map_or_else(|| Ok(folder()), str::parse)?;
         let index = args.index.as_deref().map_or_else(|| Ok(folder()), str::parse)?;
         if matches!(objects, Location::Folder(_)) && !args.data.is_dir() {
             return Err(format!("there is no data folder {}", args.data.display()).into());
         }
-        let store = edge::open::open(&objects, &index, 1).await?;
-        Ok::<_, Box<dyn Error>>(list(&*store.objects).await?)
+        let shards =
+            args.index_shards.unwrap_or(if matches!(index, Location::DynamoDb { .. }) { 4 } else { 1 });
+        let store = edge::open::open(&objects, &index, shards).await?;
+        let mut text = table(&store).await?;
+        if args.verify {
+            for tenant in read::tenants(&store).await? {
+                let n_spans = read::verify(&store, &tenant).await?;
+                writeln!(text, "{tenant}: {n_spans} spans verified")?;
+            }
+        }
+        Ok::<_, Box<dyn Error>>(text)
     })?;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{:>8} {:>14}  level  folder", "files", "bytes")?;
-    for ((folder, level), sum) in sums {
-        writeln!(out, "{:>8} {:>14}  {level:<5}  {folder}", sum.n_files, sum.n_bytes)?;
-    }
+    std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
 }
 
-/// Files by folder and level.
-async fn list(objects: &dyn Object) -> storage::Result<BTreeMap<(String, String), Sum>> {
+/// What is stored, as a table to read.
+///
+/// # Errors
+/// As the stores.
+pub async fn table(store: &Store) -> storage::Result<String> {
+    let mut text = String::new();
+    let mut indexed: BTreeSet<String> = BTreeSet::new();
+    for tenant in read::tenants(store).await? {
+        let windows = read::windows(store, &tenant).await?;
+        writeln!(text, "tenant {tenant}\n{HEADER}").expect("invariant: writing to a string succeeds");
+        for window in windows {
+            writeln!(text, "{}", line(&window)).expect("invariant: writing to a string succeeds");
+            indexed.extend(window.objects);
+        }
+    }
+    if indexed.is_empty() {
+        text.push_str("nothing is stored\n");
+    }
+    let unnamed = objects_beside(&*store.objects, &indexed).await?;
+    if unnamed > 0 {
+        let note = "left by requests that were never answered; sending them again adopts them";
+        writeln!(text, "{unnamed} objects are not in the index: {note}")
+            .expect("invariant: writing to a string succeeds");
+    }
+    Ok(text)
+}
+
+const HEADER: &str =
+    "window          level    files        spans          bytes  B/span  index B/file  services";
+
+fn line(window: &StoredWindow) -> String {
+    const SHOWN: usize = 4;
+    let n_files = window.objects.len().max(1) as u64;
+    let mut services: Vec<&str> = window.services.iter().take(SHOWN).map(String::as_str).collect();
+    let more = format!("and {} more", window.services.len().saturating_sub(SHOWN));
+    if window.services.len() > SHOWN {
+        services.push(&more);
+    }
+    format!(
+        "{:<15} {:>5} {:>8} {:>12} {:>14} {:>7.1} {:>13}  {}",
+        window.window.to_string(),
+        window.level,
+        n_files,
+        window.rows,
+        window.bytes,
+        window.bytes as f64 / window.rows.max(1) as f64,
+        window.index_bytes / n_files,
+        services.join(", ")
+    )
+}
+
+/// How many objects the index does not name.
+async fn objects_beside(objects: &dyn Object, indexed: &BTreeSet<String>) -> storage::Result<u64> {
     const PAGE: usize = 1000;
-    let mut sums: BTreeMap<(String, String), Sum> = BTreeMap::new();
+    let mut n_unnamed = 0;
     let mut after: Option<String> = None;
     loop {
         let page = objects.list("", after.as_deref(), PAGE).await?;
-        for object in &page {
-            let (folder, name) = object.key.rsplit_once('/').unwrap_or(("", &object.key));
-            let level = name.split('-').next().unwrap_or_default();
-            let sum = sums.entry((folder.to_owned(), level.to_owned())).or_default();
-            sum.n_files += 1;
-            sum.n_bytes += object.size;
-        }
+        n_unnamed += page.iter().filter(|object| !indexed.contains(&object.key)).count() as u64;
         match page.last() {
             Some(last) if page.len() == PAGE => after = Some(last.key.clone()),
-            _ => return Ok(sums),
+            _ => return Ok(n_unnamed),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use model::spans::SpanFields;
+    use model::{Signal, SpanColumns, SpanId, TenantId, TraceId};
+    use storage::index::TableLayout;
+    use storage::kv::memory::MemoryTable;
     use storage::object::memory::MemoryObjects;
+    use storage::write::{Writer, content_hash};
 
     use super::*;
 
     #[tokio::test]
-    async fn files_are_summed_by_folder_and_level() {
-        let objects = MemoryObjects::new();
-        for (key, body) in [
-            ("a/hour=01/l0-x.parquet", "xx"),
-            ("a/hour=01/l0-y.parquet", "y"),
-            ("a/hour=01/l1-z.parquet", ""),
-        ] {
-            objects.put_if_absent(key, body.into()).await.expect("memory");
+    async fn files_are_summed_by_window_and_unnamed_objects_are_counted() {
+        let store = Store {
+            objects: Arc::new(MemoryObjects::new()),
+            table: Arc::new(MemoryTable::new()),
+            layout: TableLayout { shards: 1 },
+        };
+        assert_eq!(table(&store).await.expect("memory"), "nothing is stored\n");
+        let tenant = TenantId::default_tenant();
+        let writer = Writer::new(store.clone());
+        for i in 1..=3u8 {
+            let mut columns = SpanColumns::default();
+            let origin = columns.intern_resource("shop", r#"{"service.name":"shop"}"#, "");
+            let span =
+                SpanFields { trace_id: TraceId([i; 16]), span_id: SpanId([i; 8]), ..SpanFields::default() };
+            columns.push_span(&span, origin);
+            let block = storage::block::spans::encode(&columns);
+            let content = content_hash(&tenant, Signal::Traces, &[i]);
+            writer.spans(&tenant, content, block, &Arc::default()).await.expect("memory");
         }
-        let sums: Vec<_> = list(&objects).await.expect("memory").into_iter().collect();
-        let folder = || "a/hour=01".to_owned();
-        assert_eq!(
-            sums,
-            [
-                ((folder(), "l0".to_owned()), Sum { n_files: 2, n_bytes: 3 }),
-                ((folder(), "l1".to_owned()), Sum { n_files: 1, n_bytes: 0 })
-            ]
-        );
+        store.objects.put_if_absent("a/lost.parquet", "x".into()).await.expect("memory");
+
+        let text = table(&store).await.expect("memory");
+        assert!(text.starts_with("tenant default\nwindow"), "{text}");
+        let line = text.lines().nth(2).expect("a window");
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(fields[..4], ["1970-01-01T00", "0", "3", "3"], "{line}");
+        assert_eq!(fields.last(), Some(&"shop"));
+        assert!(text.contains("\n1 objects are not in the index"), "{text}");
+        assert_eq!(read::verify(&store, &tenant).await.expect("sound"), 3);
     }
 }

@@ -11,8 +11,8 @@ use axum::routing::{MethodRouter, get, post};
 use edge::guard::{Asked, Failure};
 use edge::health;
 use edge::metrics::{self, Page};
-use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
 use storage::write::Writer;
 use storage::{Calls, Store};
 use tower::ServiceExt as _;
@@ -78,8 +78,21 @@ impl Roles {
             page.gauges("spandrel_build_info", "The version of this program.", &[(BUILD, 1)]);
             std::future::ready(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page.finish()))
         };
+        let store = self.query.store.clone();
+        let inspect = move || {
+            let store = store.clone();
+            async move {
+                crate::inspect::table(&store).await.map_err(|err| {
+                    tracing::warn!(error = ?err, "inspection failed");
+                    (StatusCode::SERVICE_UNAVAILABLE, "the stores do not answer\n")
+                })
+            }
+        };
         // There is nothing to reload yet.
-        health::router().route("/-/reload", post(health::healthy)).route("/metrics", get(metrics))
+        health::router()
+            .route("/-/reload", post(health::healthy))
+            .route("/-/inspect", get(inspect))
+            .route("/metrics", get(metrics))
     }
 
     fn page(&self) -> MethodRouter {

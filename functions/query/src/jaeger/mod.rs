@@ -30,6 +30,7 @@ use axum::body::Body;
 use axum::extract::State as Extension;
 use axum::response::{Html, Response};
 use axum::routing::{any, get, post};
+use edge::guard::Served;
 use http::StatusCode;
 use http::request::Parts;
 use model::search::TraceSearch;
@@ -170,18 +171,7 @@ where
     let answer = timed.unwrap_or(Err(Error::TimedOut(shared.timeout)));
 
     let status = answer.as_ref().map_or_else(Error::status, |_| StatusCode::OK);
-    let usage = calls.usage();
-    tracing::debug!(
-        path,
-        %tenant,
-        status = status.as_u16(),
-        object_gets = usage.object_gets,
-        bytes_read = usage.bytes_read,
-        table_reads = usage.table_reads,
-        table_bytes_read = usage.table_bytes_read,
-        "query answered"
-    );
-    match answer {
+    let mut response = match answer {
         Ok(body) if is_pretty => respond::json(StatusCode::OK, respond::pretty(&body)),
         Ok(body) => respond::json(StatusCode::OK, body),
         Err(err) => {
@@ -190,7 +180,9 @@ where
             }
             error::respond(version, &err)
         }
-    }
+    };
+    response.extensions_mut().insert(Served { tenant: Some(tenant), usage: calls.usage() });
+    response
 }
 
 /// `GET /api/services`.

@@ -26,7 +26,7 @@ use crate::{Error, Result, Store};
 pub use crate::index::names::Operation;
 pub use links::{ServiceLink, service_links};
 pub use traces::{search, traces_by_id};
-pub use windows::{StoredWindow, tenants, windows};
+pub use windows::{StoredWindow, tenants, verify, windows};
 
 /// How much one query may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,69 @@
+"""Requests are the bill: what each kind of request costs in storage calls, counted by the server itself."""
+
+import re
+
+import pytest
+import requests
+
+import otlp
+from spandrel import Server
+
+
+def calls(server):
+    """Storage calls so far, by kind, from `/metrics`."""
+    text = requests.get(server.http + "/metrics", timeout=10).text
+    return {kind: int(n) for kind, n in re.findall(r'^spandrel_storage_calls_total\{call="(\w+)"\} (\d+)$', text, re.MULTILINE)}
+
+
+def cost(server, action):
+    """Storage calls of an action, without those that did not happen."""
+    before = calls(server)
+    action()
+    return {kind: n - before[kind] for kind, n in calls(server).items() if n != before[kind]}
+
+
+def test_an_ingest_request_costs_one_put_and_one_write(server):
+    """Names that were seen before and a window that exists: the steady state."""
+    first = cost(server, lambda: server.send(otlp.request(service="shop", n_spans=3)))
+    print(f"first request of a service: {first}")
+    for _ in range(3):
+        assert cost(server, lambda: server.send(otlp.request(service="shop", n_spans=3))) == {"object_put": 1, "table_write": 1}
+
+    message = otlp.request(service="shop", n_spans=3)
+    server.send(message)
+    again = cost(server, lambda: server.send(message))
+    print(f"the same request again: {again}")
+    assert sum(again.values()) <= 3
+
+
+def test_queries_cost_few_calls_and_never_list(server):
+    messages = [otlp.request(service=f"s{i % 4}", n_spans=5) for i in range(40)]
+    server.send(*messages)
+    (trace_id,) = otlp.trace_ids(messages[7])
+    for name, action, most_gets in [
+        ("trace by id", lambda: server.trace_v1(trace_id), 2),
+        ("services", lambda: server.services(), 0),
+        ("operations", lambda: server.operations("s1"), 0),
+        ("search, 1 of 4 services", lambda: server.search(service="s1"), 20),
+        ("search, no match", lambda: server.search(service="unknown"), 0),
+    ]:
+        spent = cost(server, action)
+        print(f"{name}: {spent}")
+        assert spent.get("object_get", 0) <= most_gets, name
+        assert set(spent) <= {"object_get", "table_read"}, name
+    assert calls(server)["object_list"] == 0
+
+
+@pytest.mark.parametrize("door", ["ingest", "query"])
+def test_the_log_says_what_a_request_cost(tmp_path, door):
+    """One access-log line per request with its tenant and storage calls."""
+    with Server(tmp_path / "data", env={"SPANDREL_LOG": "info"}) as server:
+        message = otlp.request()
+        server.send(message)
+        server.trace_v1(otlp.trace_ids(message)[0])
+    path = "/v1/traces" if door == "ingest" else "/jaeger/api/traces/"
+    (line,) = [line for line in server.log().splitlines() if "spandrel::access" in line and f'path="{path}' in line]
+    fields = dict(re.findall(r'(\w+)="?([^" ]*)"?', line))
+    assert fields["tenant"] == "default", line
+    counts = ("object_puts", "table_writes") if door == "ingest" else ("object_gets", "table_reads")
+    assert all(int(fields[name]) > 0 for name in counts), line
