@@ -4,13 +4,13 @@
 //! events) is tested once per distinct text, and only parsed where the text has the key at all.
 
 use model::attribute::{self, AnyValue};
-use model::dictionary::Dictionary;
+use model::dictionary::{DictColumn, Dictionary};
 use model::search::Condition;
-use model::spans::{Value, ValueKind};
+use model::spans::Value;
 use model::{SpanColumns, TimeRange};
 
 use crate::block::parquet::Invalid;
-use crate::block::spans::{Projection, column};
+use crate::block::spans::{self, ChunkTable, Parts, Projection, column};
 
 /// The columns that cheap conditions need, and the start.
 pub(super) fn narrow_projection(conditions: &[Condition]) -> Projection {
@@ -66,38 +66,39 @@ pub(super) fn rows_in(columns: &SpanColumns, range: TimeRange) -> Vec<u32> {
     (0..columns.len() as u32).filter(|&row| range.contains(columns.start_ns[row as usize])).collect()
 }
 
-/// Drops the rows that do not meet a condition that needs no attributes; conditions that do are passed over.
-pub(super) fn retain_narrow(
-    columns: &SpanColumns,
+/// Drops the rows that do not meet all conditions, cheap ones first.
+pub(super) fn retain_all(
+    file: &File<'_>,
     conditions: &[Condition],
     rows: &mut Vec<u32>,
 ) -> Result<(), Invalid> {
-    for condition in conditions.iter().filter(|condition| !asks_attributes(condition)) {
-        retain(columns, condition, rows)?;
+    let (wide, narrow): (Vec<_>, Vec<_>) =
+        conditions.iter().partition(|condition| asks_attributes(condition));
+    for condition in narrow.into_iter().chain(wide) {
+        if rows.is_empty() {
+            break;
+        }
+        retain(file, condition, rows)?;
     }
     Ok(())
 }
 
-/// Drops the rows that do not meet a condition that needs attributes; all others are passed over.
-pub(super) fn retain_wide(
-    columns: &SpanColumns,
-    conditions: &[Condition],
-    rows: &mut Vec<u32>,
-) -> Result<(), Invalid> {
-    for condition in conditions.iter().filter(|condition| asks_attributes(condition)) {
-        retain(columns, condition, rows)?;
-    }
-    Ok(())
+/// A file that is looked at.
+pub(super) struct File<'a> {
+    /// The columns of [`narrow_projection`].
+    pub(super) columns: &'a SpanColumns,
+    /// Where its chunks are.
+    pub(super) table: &'a ChunkTable,
+    /// The columns of [`attribute_projection`] too.
+    pub(super) parts: &'a Parts,
 }
 
-fn retain(columns: &SpanColumns, condition: &Condition, rows: &mut Vec<u32>) -> Result<(), Invalid> {
-    let text = |column: &model::dictionary::DictColumn, text: &str, rows: &mut Vec<u32>| match column
-        .dictionary
-        .find(text)
-    {
+fn retain(file: &File<'_>, condition: &Condition, rows: &mut Vec<u32>) -> Result<(), Invalid> {
+    let text = |column: &DictColumn, text: &str, rows: &mut Vec<u32>| match column.dictionary.find(text) {
         Some(position) => rows.retain(|&row| column.rows[row as usize] == position),
         None => rows.clear(),
     };
+    let columns = file.columns;
     match condition {
         Condition::Service(service) => text(&columns.service, service, rows),
         Condition::Name(name) => text(&columns.name, name, rows),
@@ -109,12 +110,15 @@ fn retain(columns: &SpanColumns, condition: &Condition, rows: &mut Vec<u32>) -> 
         Condition::Status(code) => rows.retain(|&row| columns.status_code[row as usize] == *code),
         Condition::DurationAtLeast(least) => rows.retain(|&row| columns.duration_ns[row as usize] >= *least),
         Condition::DurationAtMost(most) => rows.retain(|&row| columns.duration_ns[row as usize] <= *most),
-        Condition::Attribute { key, value } => retain_attribute(columns, key, value, rows)?,
+        Condition::Attribute { key, value } => {
+            let meeting = rows_with_attribute(file, key, value)?;
+            rows.retain(|row| meeting.binary_search(row).is_ok());
+        }
         Condition::Any(any) => {
             let mut kept: Vec<u32> = Vec::new();
             for condition in any {
                 let mut meeting = rows.clone();
-                retain(columns, condition, &mut meeting)?;
+                retain(file, condition, &mut meeting)?;
                 kept.append(&mut meeting);
             }
             kept.sort_unstable();
@@ -125,58 +129,29 @@ fn retain(columns: &SpanColumns, condition: &Condition, rows: &mut Vec<u32>) -> 
     Ok(())
 }
 
-fn retain_attribute(
-    columns: &SpanColumns,
-    key: &str,
-    value: &str,
-    rows: &mut Vec<u32>,
-) -> Result<(), Invalid> {
-    if rows.is_empty() {
-        return Ok(());
+/// The rows where the span, its resource or one of its events has the attribute, ascending.
+fn rows_with_attribute(file: &File<'_>, key: &str, value: &str) -> Result<Vec<u32>, Invalid> {
+    let File { table, parts, .. } = *file;
+    let mut rows = spans::rows_with_attribute(table, parts, key, value)?;
+    if spans::may_have_key(table, parts, column::RESOURCE_ATTRIBUTES, key)? {
+        let columns = spans::decode(table, parts, const { Projection::of(&[column::RESOURCE_ATTRIBUTES]) })?;
+        let is_match = matching_texts(&columns.resource.dictionary, key, value)?;
+        rows.extend(
+            (0..columns.len() as u32).filter(|&row| is_match[columns.resource.rows[row as usize] as usize]),
+        );
     }
-    let of_span = SpanAttribute::new(columns, key, value);
-    let of_resource = matching_texts(&columns.resource.dictionary, key, value)?;
-    let of_event = matching_texts(&columns.events.attributes.dictionary, key, value)?;
-    let any_event = of_event.contains(&true);
-    rows.retain(|&row| {
-        let row = row as usize;
-        of_resource[columns.resource.rows[row] as usize]
-            || of_span.as_ref().is_some_and(|test| test.holds(columns, row))
-            || any_event
-                && columns
-                    .events
-                    .entries(row)
-                    .any(|entry| of_event[columns.events.attributes.rows[entry] as usize])
-    });
-    Ok(())
-}
-
-/// A key and a value, as positions in the columns of attributes.
-struct SpanAttribute<'a> {
-    key: u32,
-    string: Option<u32>,
-    text: &'a str,
-}
-
-impl<'a> SpanAttribute<'a> {
-    /// `None` if no attribute has the key.
-    fn new(columns: &SpanColumns, key: &str, text: &'a str) -> Option<Self> {
-        let key = columns.attributes.key.dictionary.find(key)?;
-        Some(Self { key, string: columns.attributes.string.dictionary.find(text), text })
+    if spans::may_have_key(table, parts, column::EVENT_ATTRIBUTES, key)? {
+        let columns = spans::decode(table, parts, const { Projection::of(&[column::EVENT_ATTRIBUTES]) })?;
+        let events = &columns.events;
+        let is_match = matching_texts(&events.attributes.dictionary, key, value)?;
+        let of_row = |row: u32| events.entries(row as usize);
+        let has_match =
+            |row: &u32| of_row(*row).any(|entry| is_match[events.attributes.rows[entry] as usize]);
+        rows.extend((0..columns.len() as u32).filter(has_match));
     }
-
-    fn holds(&self, columns: &SpanColumns, row: usize) -> bool {
-        let attributes = &columns.attributes;
-        attributes.entries(row).any(|entry| {
-            attributes.key.rows[entry] == self.key
-                && match attributes.kind[entry] {
-                    ValueKind::String => {
-                        Some(attributes.string.rows[attributes.slot[entry] as usize]) == self.string
-                    }
-                    _ => Condition::text_matches(attributes.value(entry), self.text),
-                }
-        })
-    }
+    rows.sort_unstable();
+    rows.dedup();
+    Ok(rows)
 }
 
 /// Per distinct JSON text, whether it has the key with this value.

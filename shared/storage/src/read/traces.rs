@@ -125,18 +125,12 @@ async fn matches_in(
     let corrupt = |err| file.corrupt(err);
     let table = file.summary()?.chunks().map_err(corrupt)?;
     let narrow = evaluate::narrow_projection(&search.conditions);
-    let wide = evaluate::attribute_projection(&search.conditions);
-    let all = wide.map_or(narrow, |wide| narrow.and(wide));
+    let all = evaluate::attribute_projection(&search.conditions).map_or(narrow, |wide| narrow.and(wide));
     let parts = fetch::parts(store, tenant, file, &table, all, budget).await?;
-    let mut columns = spans::decode(&table, &parts, narrow).map_err(corrupt)?;
+    let columns = spans::decode(&table, &parts, narrow).map_err(corrupt)?;
     let mut rows = evaluate::rows_in(&columns, search.range);
-    evaluate::retain_narrow(&columns, &search.conditions, &mut rows).map_err(corrupt)?;
-    if let Some(wide) = wide
-        && !rows.is_empty()
-    {
-        spans::decode_into(&mut columns, &table, &parts, wide).map_err(corrupt)?;
-        evaluate::retain_wide(&columns, &search.conditions, &mut rows).map_err(corrupt)?;
-    }
+    let opened = evaluate::File { columns: &columns, table: &table, parts: &parts };
+    evaluate::retain_all(&opened, &search.conditions, &mut rows).map_err(corrupt)?;
     Ok(rows.into_iter().map(|row| (columns.trace_id[row as usize], columns.start_ns[row as usize])).collect())
 }
 

@@ -4,8 +4,8 @@
 //! "PAR1"  chunk of column 0  chunk of column 1  …  FileMetaData (thrift)  u32 LE length of it  "PAR1"
 //! ```
 
-use super::page::Chunk;
 use super::thrift::Writer;
+use super::write::Chunk;
 use super::{Physical, encoding};
 
 /// First and last bytes of a file.

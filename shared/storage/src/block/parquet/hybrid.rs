@@ -86,6 +86,25 @@ pub fn read(bytes: &[u8], width: u8, count: usize, values: &mut Vec<u32>) -> Res
     if width > 32 {
         return Err(Invalid("packed width is above 32 bits"));
     }
+    read_with(bytes, width, count, values, |value| value, unpack)
+}
+
+/// Reads `count` levels of one or two bits into `levels` (which is cleared first).
+///
+/// # Errors
+/// `bytes` end too early.
+pub fn read_levels(bytes: &[u8], width: u8, count: usize, levels: &mut Vec<u8>) -> Result<(), Invalid> {
+    read_with(bytes, width, count, levels, |value| value as u8, unpack_levels)
+}
+
+fn read_with<T: Clone>(
+    bytes: &[u8],
+    width: u8,
+    count: usize,
+    values: &mut Vec<T>,
+    narrow: impl Fn(u32) -> T,
+    unpack: impl Fn(&[u8], u8, usize, &mut Vec<T>),
+) -> Result<(), Invalid> {
     values.clear();
     let mut rest = bytes;
     while values.len() < count {
@@ -99,7 +118,7 @@ pub fn read(bytes: &[u8], width: u8, count: usize, values: &mut Vec<u32>) -> Res
             if run == 0 {
                 return Err(Invalid("run is empty"));
             }
-            values.resize(values.len() + run, u32::from_le_bytes(value));
+            values.resize(values.len() + run, narrow(u32::from_le_bytes(value)));
         } else {
             let groups = usize::try_from(head >> 1).map_err(|_| Invalid("packed section is too long"))?;
             let len = groups.checked_mul(usize::from(width)).ok_or(Invalid("packed section is too long"))?;
@@ -112,6 +131,19 @@ pub fn read(bytes: &[u8], width: u8, count: usize, values: &mut Vec<u32>) -> Res
         }
     }
     Ok(())
+}
+
+/// Levels of one or two bits: eight or four a byte, so that the compiler sees whole bytes.
+fn unpack_levels(packed: &[u8], width: u8, n: usize, levels: &mut Vec<u8>) {
+    let start = levels.len();
+    for &byte in packed {
+        if width == 1 {
+            levels.extend_from_slice(&std::array::from_fn::<u8, 8, _>(|i| byte >> i & 1));
+        } else {
+            levels.extend_from_slice(&std::array::from_fn::<u8, 4, _>(|i| byte >> (2 * i) & 3));
+        }
+    }
+    levels.truncate(start + n);
 }
 
 fn unpack(packed: &[u8], width: u8, n: usize, values: &mut Vec<u32>) {
@@ -163,8 +195,8 @@ mod tests {
             let mut bytes = Vec::new();
             write_levels(&mut bytes, &levels, width);
             let mut read_back = Vec::new();
-            read(&bytes[4..], width, levels.len(), &mut read_back).expect("own bytes");
-            prop_assert!(read_back.iter().map(|&level| level as u8).eq(levels));
+            read_levels(&bytes[4..], width, levels.len(), &mut read_back).expect("own bytes");
+            prop_assert_eq!(read_back, levels);
         }
 
         #[test]

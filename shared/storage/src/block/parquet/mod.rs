@@ -8,7 +8,7 @@
 //! - [`thrift`]: the compact protocol of page headers and footers.
 //! - [`hybrid`]: levels and dictionary positions (run length / bit packing).
 //! - [`delta`]: whole numbers as packed differences.
-//! - [`page`]: a column chunk from values and back.
+//! - [`mod@write`], [`read`]: a column chunk from values and back.
 //! - [`mod@file`]: schema, magic and footer.
 //!
 //! Source: the Apache Parquet format, `parquet.thrift` and `Encodings.md`, version 2.10.
@@ -16,8 +16,9 @@
 pub mod delta;
 pub mod file;
 pub mod hybrid;
-pub mod page;
+pub mod read;
 pub mod thrift;
+pub mod write;
 
 /// Why bytes are not a chunk or page of this form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! A column chunk from values and back.
+//! Values → a column chunk.
 //!
 //! ```text
 //! chunk           = [dictionary page] data page
@@ -8,20 +8,17 @@
 //! Both pages of a chunk are compressed by zstd, or neither is: where it saves less than a twentieth, reading is
 //! worth more than the bytes. Repetition and definition levels lie in front of the values inside the compressed part.
 
-use std::cell::RefCell;
 use std::hash::{BuildHasher as _, Hash};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use model::dictionary::Dictionary;
 
-use super::thrift::{Writer, read_numbers, take};
-use super::{Invalid, delta, encoding, hybrid};
+use super::thrift::Writer;
+use super::{delta, encoding, hybrid};
 
 /// zstd's level for files that are written once per request: higher ones gain 1 % for twice the time.
 const FAST_LEVEL: i32 = 1;
-/// The largest page that a reader accepts.
-const MAX_PAGE_BYTES: u64 = 1 << 30;
 /// Pages below this are not worth a zstd frame.
 const MIN_COMPRESS_BYTES: usize = 64;
 
@@ -89,17 +86,14 @@ impl ChunkWriter {
         }
     }
 
-    /// Strings, by the positions of the present ones in `dictionary`.
-    /// With `skip`, the string at that position must not occur and is left out of the dictionary.
-    pub fn strings(
-        &mut self,
-        levels: Levels<'_>,
-        dictionary: &Dictionary,
-        positions: &[u32],
-        skip: Option<u32>,
-    ) -> Chunk {
+    /// Strings, by the position of each in `dictionary`. Strings that no position names are left out.
+    pub fn strings(&mut self, levels: Levels<'_>, dictionary: &Dictionary, positions: &[u32]) -> Chunk {
         self.begin(levels);
-        let n_distinct = dictionary.len() - usize::from(skip.is_some());
+        let mut is_used = vec![false; dictionary.len()];
+        for &position in positions {
+            is_used[position as usize] = true;
+        }
+        let n_distinct = is_used.iter().filter(|&&used| used).count();
         // Where most values are their own, positions only cost.
         if positions.is_empty() || n_distinct * 4 > positions.len() * 3 {
             for &position in positions {
@@ -107,17 +101,25 @@ impl ChunkWriter {
             }
             return self.finish(levels, 0, encoding::PLAIN);
         }
-        for position in (0..dictionary.len() as u32).filter(|&position| Some(position) != skip) {
-            plain_string(&mut self.dictionary, dictionary.get(position));
+        for (string, _) in dictionary.iter().zip(&is_used).filter(|&(_, &used)| used) {
+            plain_string(&mut self.dictionary, string);
         }
         let width = hybrid::position_width(n_distinct);
         self.data.push(width);
-        match skip {
-            None => hybrid::write_positions(&mut self.data, positions.iter().copied(), width),
-            Some(skip) => {
-                let moved = positions.iter().map(move |&position| position - u32::from(position > skip));
-                hybrid::write_positions(&mut self.data, moved, width);
-            }
+        if n_distinct == dictionary.len() {
+            hybrid::write_positions(&mut self.data, positions.iter().copied(), width);
+        } else {
+            let mut n_before = 0;
+            let moved: Vec<u32> = is_used
+                .iter()
+                .map(|&used| {
+                    let place = n_before;
+                    n_before += u32::from(used);
+                    place
+                })
+                .collect();
+            let positions = positions.iter().map(|&position| moved[position as usize]);
+            hybrid::write_positions(&mut self.data, positions, width);
         }
         self.finish(levels, n_distinct, encoding::RLE_DICTIONARY)
     }
@@ -317,240 +319,4 @@ impl Places {
         });
         position
     }
-}
-
-/// The pages of a chunk, decompressed.
-#[derive(Debug)]
-pub struct Pages {
-    dictionary: Vec<u8>,
-    n_distinct: usize,
-    data: Vec<u8>,
-    values_at: usize,
-    n_values: usize,
-    encoding: i32,
-    /// Repetition levels; empty for a flat column.
-    pub repetition: Vec<u32>,
-    /// Definition levels; empty for a required column.
-    pub definition: Vec<u32>,
-}
-
-thread_local! {
-    static ZSTD: RefCell<zstd::bulk::Decompressor<'static>> =
-        RefCell::new(zstd::bulk::Decompressor::new().expect("invariant: zstd has memory for a context"));
-}
-
-struct PageHeader {
-    kind: i64,
-    plain_len: usize,
-    count: usize,
-    encoding: i32,
-}
-
-/// Takes one page off the front of `bytes`.
-fn read_page(bytes: &mut &[u8], compressed: bool) -> Result<(PageHeader, Vec<u8>), Invalid> {
-    let (mut kind, mut plain, mut stored, mut count, mut encoding) = (-1, 0, 0, 0, -1);
-    read_numbers(bytes, &mut |path, number| match path {
-        [1] => kind = number,
-        [2] => plain = number,
-        [3] => stored = number,
-        [5 | 7, 1] => count = number,
-        [5 | 7, 2] => encoding = number,
-        _ => {}
-    })?;
-    let stored = usize::try_from(stored).map_err(|_| Invalid("page has a negative length"))?;
-    let body = take(bytes, stored)?;
-    if !u64::try_from(plain).is_ok_and(|plain| plain <= MAX_PAGE_BYTES) {
-        return Err(Invalid("page is too long"));
-    }
-    let plain_len = plain as usize;
-    let body = if compressed {
-        ZSTD.with_borrow_mut(|zstd| zstd.decompress(body, plain_len))
-            .map_err(|_| Invalid("page does not decompress"))?
-    } else {
-        body.to_vec()
-    };
-    if body.len() != plain_len {
-        return Err(Invalid("page has another length than it says"));
-    }
-    let count = usize::try_from(count).map_err(|_| Invalid("page has a negative count"))?;
-    if count as u64 > MAX_PAGE_BYTES / 8 {
-        return Err(Invalid("page has too many values"));
-    }
-    let encoding = i32::try_from(encoding).map_err(|_| Invalid("page has no encoding"))?;
-    Ok((PageHeader { kind, plain_len, count, encoding }, body))
-}
-
-impl Pages {
-    /// Reads a chunk of a column with these greatest levels.
-    ///
-    /// # Errors
-    /// The bytes are not such a chunk.
-    pub fn read(
-        mut bytes: &[u8],
-        compressed: bool,
-        max_repetition: u8,
-        max_definition: u8,
-    ) -> Result<Self, Invalid> {
-        let (mut header, mut body) = read_page(&mut bytes, compressed)?;
-        let (mut dictionary, mut n_distinct) = (Vec::new(), 0);
-        if header.kind == 2 {
-            (dictionary, n_distinct) = (body, header.count);
-            (header, body) = read_page(&mut bytes, compressed)?;
-        }
-        if header.kind != 0 || !bytes.is_empty() {
-            return Err(Invalid("chunk is not one data page"));
-        }
-        let mut rest = body.as_slice();
-        let mut levels = |max: u8| -> Result<Vec<u32>, Invalid> {
-            let mut levels = Vec::new();
-            if max > 0 {
-                let len: [u8; 4] = take(&mut rest, 4)?.try_into().expect("invariant: as many taken");
-                let section = take(&mut rest, u32::from_le_bytes(len) as usize)?;
-                hybrid::read(section, (8 - max.leading_zeros()) as u8, header.count, &mut levels)?;
-                if levels.iter().any(|&level| level > u32::from(max)) {
-                    return Err(Invalid("level is too deep"));
-                }
-            }
-            Ok(levels)
-        };
-        let repetition = levels(max_repetition)?;
-        let definition = levels(max_definition)?;
-        let values_at = header.plain_len - rest.len();
-        let present = |definition: &[u32]| {
-            definition.iter().filter(|&&level| level == u32::from(max_definition)).count()
-        };
-        let n_values = if max_definition > 0 { present(&definition) } else { header.count };
-        Ok(Self {
-            dictionary,
-            n_distinct,
-            data: body,
-            values_at,
-            n_values,
-            encoding: header.encoding,
-            repetition,
-            definition,
-        })
-    }
-
-    /// How many values there are, nulls not counted.
-    pub fn n_values(&self) -> usize {
-        self.n_values
-    }
-
-    fn values(&self) -> &[u8] {
-        &self.data[self.values_at..]
-    }
-
-    fn positions(&self) -> Result<Vec<u32>, Invalid> {
-        let mut values = self.values();
-        let width = take(&mut values, 1)?[0];
-        let mut positions = Vec::with_capacity(self.n_values.min(self.data.len() * 8));
-        hybrid::read(values, width, self.n_values, &mut positions)?;
-        if positions.iter().any(|&position| position as usize >= self.n_distinct) {
-            return Err(Invalid("position is outside of the dictionary"));
-        }
-        Ok(positions)
-    }
-
-    /// The distinct strings and the position of each value.
-    ///
-    /// # Errors
-    /// The values are not strings, or not UTF-8.
-    pub fn strings(&self) -> Result<(Dictionary, Vec<u32>), Invalid> {
-        let mut dictionary = Dictionary::default();
-        match self.encoding {
-            encoding::RLE_DICTIONARY => {
-                let mut rest = self.dictionary.as_slice();
-                for _ in 0..self.n_distinct {
-                    dictionary.push_unindexed(read_plain_string(&mut rest)?);
-                }
-                Ok((dictionary, self.positions()?))
-            }
-            encoding::PLAIN => {
-                let mut rest = self.values();
-                let mut positions = Vec::with_capacity(self.n_values.min(rest.len() / 4));
-                for _ in 0..self.n_values {
-                    positions.push(dictionary.intern(read_plain_string(&mut rest)?));
-                }
-                Ok((dictionary, positions))
-            }
-            _ => Err(Invalid("strings have an unexpected encoding")),
-        }
-    }
-
-    /// Values of a fixed length.
-    ///
-    /// # Errors
-    /// The values are not of this length.
-    pub fn ids<const N: usize>(&self) -> Result<Vec<[u8; N]>, Invalid> {
-        let as_id = |bytes: &[u8]| <[u8; N]>::try_from(bytes).expect("invariant: chunks have this length");
-        self.fixed(N, as_id)
-    }
-
-    /// 64-bit numbers.
-    ///
-    /// # Errors
-    /// The values are none.
-    pub fn i64s(&self) -> Result<Vec<i64>, Invalid> {
-        if self.encoding == encoding::DELTA_BINARY_PACKED {
-            return delta::read(self.values(), self.n_values);
-        }
-        self.fixed(8, |bytes| {
-            i64::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length"))
-        })
-    }
-
-    /// 32-bit numbers.
-    ///
-    /// # Errors
-    /// The values are none.
-    pub fn i32s(&self) -> Result<Vec<i32>, Invalid> {
-        self.fixed(4, |bytes| {
-            i32::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length"))
-        })
-    }
-
-    /// Doubles.
-    ///
-    /// # Errors
-    /// The values are none.
-    pub fn doubles(&self) -> Result<Vec<f64>, Invalid> {
-        self.fixed(8, |bytes| {
-            f64::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length"))
-        })
-    }
-
-    /// Truths.
-    ///
-    /// # Errors
-    /// The values are none.
-    pub fn bools(&self) -> Result<Vec<bool>, Invalid> {
-        let bits = self.values();
-        if self.encoding != encoding::PLAIN || bits.len() < self.n_values.div_ceil(8) {
-            return Err(Invalid("truths are cut off or have an unexpected encoding"));
-        }
-        Ok((0..self.n_values).map(|i| bits[i / 8] >> (i % 8) & 1 == 1).collect())
-    }
-
-    fn fixed<T: Copy>(&self, len: usize, read: impl Fn(&[u8]) -> T) -> Result<Vec<T>, Invalid> {
-        let all = |bytes: &[u8], count: usize| -> Result<Vec<T>, Invalid> {
-            let total = count.checked_mul(len).ok_or(Invalid("page has too many values"))?;
-            let bytes = bytes.get(..total).ok_or(Invalid("data is cut off"))?;
-            Ok(bytes.chunks_exact(len).map(&read).collect())
-        };
-        match self.encoding {
-            encoding::PLAIN => all(self.values(), self.n_values),
-            encoding::RLE_DICTIONARY => {
-                let distinct = all(&self.dictionary, self.n_distinct)?;
-                Ok(self.positions()?.into_iter().map(|position| distinct[position as usize]).collect())
-            }
-            _ => Err(Invalid("values have an unexpected encoding")),
-        }
-    }
-}
-
-fn read_plain_string<'a>(rest: &mut &'a [u8]) -> Result<&'a str, Invalid> {
-    let len: [u8; 4] = take(rest, 4)?.try_into().expect("invariant: as many taken");
-    let bytes = take(rest, u32::from_le_bytes(len) as usize)?;
-    std::str::from_utf8(bytes).map_err(|_| Invalid("string is not UTF-8"))
 }

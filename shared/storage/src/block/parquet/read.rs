@@ -1,0 +1,314 @@
+//! A column chunk → values. The form of a chunk is drawn in [`mod@super::write`].
+
+use std::cell::RefCell;
+
+use model::dictionary::Dictionary;
+
+use super::thrift::{read_numbers, take};
+use super::{Invalid, delta, encoding, hybrid};
+
+/// The largest page that a reader accepts.
+const MAX_PAGE_BYTES: usize = 1 << 30;
+
+thread_local! {
+    static ZSTD: RefCell<zstd::bulk::Decompressor<'static>> =
+        RefCell::new(zstd::bulk::Decompressor::new().expect("invariant: zstd has memory for a context"));
+}
+
+/// A page as it is stored.
+#[derive(Debug, Clone, Copy)]
+struct StoredPage<'a> {
+    kind: i64,
+    plain_len: usize,
+    count: usize,
+    encoding: i32,
+    body: &'a [u8],
+}
+
+impl<'a> StoredPage<'a> {
+    /// Takes one page off the front of `bytes`.
+    fn take(bytes: &mut &'a [u8]) -> Result<Self, Invalid> {
+        let (mut kind, mut plain, mut stored, mut count, mut encoding) = (-1, -1, -1, -1, -1);
+        read_numbers(bytes, &mut |path, number| match path {
+            [1] => kind = number,
+            [2] => plain = number,
+            [3] => stored = number,
+            [5 | 7, 1] => count = number,
+            [5 | 7, 2] => encoding = number,
+            _ => {}
+        })?;
+        let small = |number: i64, max: usize| usize::try_from(number).ok().filter(|&number| number <= max);
+        let stored = small(stored, MAX_PAGE_BYTES).ok_or(Invalid("page has an impossible length"))?;
+        let plain_len = small(plain, MAX_PAGE_BYTES).ok_or(Invalid("page has an impossible length"))?;
+        let count = small(count, MAX_PAGE_BYTES / 8).ok_or(Invalid("page has an impossible count"))?;
+        let encoding = i32::try_from(encoding).map_err(|_| Invalid("page has no encoding"))?;
+        Ok(Self { kind, plain_len, count, encoding, body: take(bytes, stored)? })
+    }
+
+    fn plain(&self, compressed: bool) -> Result<Vec<u8>, Invalid> {
+        let plain = if compressed {
+            ZSTD.with_borrow_mut(|zstd| zstd.decompress(self.body, self.plain_len))
+                .map_err(|_| Invalid("page does not decompress"))?
+        } else {
+            self.body.to_vec()
+        };
+        if plain.len() == self.plain_len {
+            Ok(plain)
+        } else {
+            Err(Invalid("page has another length than it says"))
+        }
+    }
+}
+
+/// Whether repetition levels are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repetition {
+    /// They are read.
+    Read,
+    /// They are known from another column of the same list.
+    Skip,
+}
+
+/// A chunk of which only the headers were looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct ChunkReader<'a> {
+    dictionary: Option<StoredPage<'a>>,
+    data: StoredPage<'a>,
+    compressed: bool,
+}
+
+impl<'a> ChunkReader<'a> {
+    /// The chunk in `bytes`.
+    ///
+    /// # Errors
+    /// The bytes are not one.
+    pub fn open(mut bytes: &'a [u8], compressed: bool) -> Result<Self, Invalid> {
+        let mut page = StoredPage::take(&mut bytes)?;
+        let mut dictionary = None;
+        if page.kind == 2 {
+            dictionary = Some(page);
+            page = StoredPage::take(&mut bytes)?;
+        }
+        if page.kind != 0 || !bytes.is_empty() {
+            return Err(Invalid("chunk is not one data page"));
+        }
+        Ok(Self { dictionary, data: page, compressed })
+    }
+
+    /// The page with the distinct strings, each with its length in front; the data page where there is none.
+    /// A string that is not among these bytes is no value of the column.
+    ///
+    /// # Errors
+    /// The page does not decompress.
+    pub fn strings_page(&self) -> Result<Vec<u8>, Invalid> {
+        self.dictionary.unwrap_or(self.data).plain(self.compressed)
+    }
+
+    /// The pages of a column with these greatest levels, decompressed.
+    ///
+    /// # Errors
+    /// The bytes are not such pages.
+    pub fn pages(
+        &self,
+        max_repetition: u8,
+        max_definition: u8,
+        repetition: Repetition,
+    ) -> Result<Pages, Invalid> {
+        let dictionary = self.dictionary.map(|page| page.plain(self.compressed)).transpose()?;
+        let n_distinct = self.dictionary.map_or(0, |page| page.count);
+        let data = self.data.plain(self.compressed)?;
+        let count = self.data.count;
+        let mut rest = data.as_slice();
+        let repetition = match (levels_section(&mut rest, max_repetition)?, repetition) {
+            (section, Repetition::Read) => read_levels(section, max_repetition, count)?,
+            (_, Repetition::Skip) => Vec::new(),
+        };
+        let definition = read_levels(levels_section(&mut rest, max_definition)?, max_definition, count)?;
+        let values_at = data.len() - rest.len();
+        let n_values = if max_definition == 0 {
+            count
+        } else {
+            definition.iter().filter(|&&level| level == max_definition).count()
+        };
+        Ok(Pages {
+            dictionary: dictionary.unwrap_or_default(),
+            n_distinct,
+            data,
+            values_at,
+            n_values,
+            encoding: self.data.encoding,
+            repetition,
+            definition,
+        })
+    }
+}
+
+/// Takes the bytes of levels up to `max` off the front of a data page; none if there are no levels.
+fn levels_section<'a>(page: &mut &'a [u8], max: u8) -> Result<&'a [u8], Invalid> {
+    if max == 0 {
+        return Ok(&[]);
+    }
+    let len: [u8; 4] = take(page, 4)?.try_into().expect("invariant: as many taken");
+    take(page, u32::from_le_bytes(len) as usize)
+}
+
+fn read_levels(section: &[u8], max: u8, count: usize) -> Result<Vec<u8>, Invalid> {
+    let mut levels = Vec::new();
+    if max > 0 {
+        hybrid::read_levels(section, (8 - max.leading_zeros()) as u8, count, &mut levels)?;
+        if levels.iter().any(|&level| level > max) {
+            return Err(Invalid("level is too deep"));
+        }
+    }
+    Ok(levels)
+}
+
+/// The pages of a chunk, decompressed.
+#[derive(Debug)]
+pub struct Pages {
+    dictionary: Vec<u8>,
+    n_distinct: usize,
+    data: Vec<u8>,
+    values_at: usize,
+    n_values: usize,
+    encoding: i32,
+    /// Repetition levels; empty for a flat column.
+    pub repetition: Vec<u8>,
+    /// Definition levels; empty for a required column.
+    pub definition: Vec<u8>,
+}
+
+impl Pages {
+    /// How many values there are, nulls not counted.
+    pub fn n_values(&self) -> usize {
+        self.n_values
+    }
+
+    fn values(&self) -> &[u8] {
+        &self.data[self.values_at..]
+    }
+
+    /// The position of each value in the dictionary page.
+    ///
+    /// # Errors
+    /// The chunk has no dictionary, or a position is outside of it.
+    pub fn positions(&self) -> Result<Vec<u32>, Invalid> {
+        if self.encoding != encoding::RLE_DICTIONARY {
+            return Err(Invalid("values are not positions"));
+        }
+        let mut values = self.values();
+        let width = take(&mut values, 1)?[0];
+        let mut positions = Vec::with_capacity(self.n_values.min(self.data.len() * 8));
+        hybrid::read(values, width, self.n_values, &mut positions)?;
+        if positions.iter().any(|&position| position as usize >= self.n_distinct) {
+            return Err(Invalid("position is outside of the dictionary"));
+        }
+        Ok(positions)
+    }
+
+    /// The distinct strings and the position of each value.
+    ///
+    /// # Errors
+    /// The values are not strings, or not UTF-8.
+    pub fn strings(&self) -> Result<(Dictionary, Vec<u32>), Invalid> {
+        let mut dictionary = Dictionary::default();
+        match self.encoding {
+            encoding::RLE_DICTIONARY => {
+                let mut rest = self.dictionary.as_slice();
+                for _ in 0..self.n_distinct {
+                    dictionary.push_unindexed(read_plain_string(&mut rest)?);
+                }
+                Ok((dictionary, self.positions()?))
+            }
+            encoding::PLAIN => {
+                let mut rest = self.values();
+                let mut positions = Vec::with_capacity(self.n_values.min(rest.len() / 4));
+                for _ in 0..self.n_values {
+                    positions.push(dictionary.intern(read_plain_string(&mut rest)?));
+                }
+                Ok((dictionary, positions))
+            }
+            _ => Err(Invalid("strings have an unexpected encoding")),
+        }
+    }
+
+    /// Values of a fixed length.
+    ///
+    /// # Errors
+    /// The values are not of this length.
+    pub fn ids<const N: usize>(&self) -> Result<Vec<[u8; N]>, Invalid> {
+        let as_id = |bytes: &[u8]| <[u8; N]>::try_from(bytes).expect("invariant: chunks have this length");
+        self.fixed(N, as_id)
+    }
+
+    /// 64-bit numbers.
+    ///
+    /// # Errors
+    /// The values are none.
+    pub fn i64s(&self) -> Result<Vec<i64>, Invalid> {
+        if self.encoding == encoding::DELTA_BINARY_PACKED {
+            return delta::read(self.values(), self.n_values);
+        }
+        self.fixed(8, |bytes| {
+            i64::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length"))
+        })
+    }
+
+    /// 32-bit numbers.
+    ///
+    /// # Errors
+    /// The values are none.
+    pub fn i32s(&self) -> Result<Vec<i32>, Invalid> {
+        self.fixed(4, |bytes| {
+            i32::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length"))
+        })
+    }
+
+    /// Doubles.
+    ///
+    /// # Errors
+    /// The values are none.
+    pub fn doubles(&self) -> Result<Vec<f64>, Invalid> {
+        self.fixed(8, |bytes| {
+            f64::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length"))
+        })
+    }
+
+    /// Truths.
+    ///
+    /// # Errors
+    /// The values are none.
+    pub fn bools(&self) -> Result<Vec<bool>, Invalid> {
+        let bits = self.values();
+        if self.encoding != encoding::PLAIN || bits.len() < self.n_values.div_ceil(8) {
+            return Err(Invalid("truths are cut off or have an unexpected encoding"));
+        }
+        Ok((0..self.n_values).map(|i| bits[i / 8] >> (i % 8) & 1 == 1).collect())
+    }
+
+    fn fixed<T: Copy>(&self, len: usize, read: impl Fn(&[u8]) -> T) -> Result<Vec<T>, Invalid> {
+        let all = |bytes: &[u8], count: usize| -> Result<Vec<T>, Invalid> {
+            let total = count.checked_mul(len).ok_or(Invalid("page has too many values"))?;
+            let bytes = bytes.get(..total).ok_or(Invalid("data is cut off"))?;
+            Ok(bytes.chunks_exact(len).map(&read).collect())
+        };
+        match self.encoding {
+            encoding::PLAIN => all(self.values(), self.n_values),
+            encoding::RLE_DICTIONARY => {
+                let distinct = all(&self.dictionary, self.n_distinct)?;
+                Ok(self.positions()?.into_iter().map(|position| distinct[position as usize]).collect())
+            }
+            _ => Err(Invalid("values have an unexpected encoding")),
+        }
+    }
+}
+
+/// Takes a string with its length in front off the front of `rest`.
+///
+/// # Errors
+/// It is cut off, or not UTF-8.
+pub fn read_plain_string<'a>(rest: &mut &'a [u8]) -> Result<&'a str, Invalid> {
+    let len: [u8; 4] = take(rest, 4)?.try_into().expect("invariant: as many taken");
+    let bytes = take(rest, u32::from_le_bytes(len) as usize)?;
+    std::str::from_utf8(bytes).map_err(|_| Invalid("string is not UTF-8"))
+}

@@ -1,0 +1,161 @@
+//! Looks for an attribute's value in a file without building columns.
+//!
+//! Most files do not have the key or the value at all: the distinct strings of a column say so, and the rest of it
+//! stays compressed. Only the columns whose type the value can have are looked at.
+
+use model::attribute;
+use model::search::Condition;
+use model::spans::Value;
+
+use super::{ChunkTable, LEAVES, Parts, column};
+use crate::block::parquet::Invalid;
+use crate::block::parquet::read::{ChunkReader, Pages, Repetition};
+
+/// The rows whose span has an attribute `key` with a value that [`Condition::text_matches`] `text`, ascending.
+///
+/// # Errors
+/// The bytes are not a file of this layout, or parts are missing.
+pub fn rows_with_attribute(
+    table: &ChunkTable,
+    parts: &Parts,
+    key: &str,
+    text: &str,
+) -> Result<Vec<u32>, Invalid> {
+    let chunk = |column: usize| ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1);
+    let keys = chunk(column::ATTRIBUTE_KEY)?;
+    if !may_have_string(&keys, key)? {
+        return Ok(Vec::new());
+    }
+    let kinds = [
+        (column::ATTRIBUTE_STRING, may_have_string(&chunk(column::ATTRIBUTE_STRING)?, text)?),
+        (column::ATTRIBUTE_INT, text.parse::<i64>().is_ok()),
+        (column::ATTRIBUTE_DOUBLE, text.parse::<f64>().is_ok()),
+        (column::ATTRIBUTE_BOOL, text == "true" || text == "false"),
+        (column::ATTRIBUTE_JSON, text.starts_with(['[', '{'])),
+    ];
+    // An empty text also stands for "no value", which no column has.
+    let wanted = kinds.iter().filter(|kind| kind.1 || text.is_empty());
+    if wanted.clone().next().is_none() {
+        return Ok(Vec::new());
+    }
+    let mut hits = entries_with_key(&pages(&keys, column::ATTRIBUTE_KEY, Repetition::Read)?, key)?;
+    let mut has_value: Vec<bool> = vec![false; hits.len()];
+    let mut rows = Vec::new();
+    for &(column, _) in wanted {
+        if hits.is_empty() {
+            break;
+        }
+        let pages = pages(&chunk(column)?, column, Repetition::Skip)?;
+        let test = ValueTest::new(&pages, column, text)?;
+        let mut hit = 0;
+        let (mut entry, mut slot) = (0, 0);
+        for &level in &pages.definition {
+            if level == 0 {
+                continue;
+            }
+            if hits.get(hit).is_some_and(|&(wanted, _)| wanted == entry) {
+                if level == 2 {
+                    has_value[hit] = true;
+                    if test.matches(slot) {
+                        rows.push(hits[hit].1);
+                    }
+                }
+                hit += 1;
+            }
+            entry += 1;
+            slot += usize::from(level == 2);
+        }
+        if hit != hits.len() {
+            return Err(Invalid("column has fewer entries than keys"));
+        }
+    }
+    if text.is_empty() {
+        let mut has_value = has_value.into_iter();
+        hits.retain(|_| has_value.next() == Some(false));
+        rows.extend(hits.into_iter().map(|(_, row)| row));
+    }
+    rows.sort_unstable();
+    rows.dedup();
+    Ok(rows)
+}
+
+fn pages(chunk: &ChunkReader<'_>, column: usize, repetition: Repetition) -> Result<Pages, Invalid> {
+    let leaf = &LEAVES[column];
+    chunk.pages(leaf.max_repetition, leaf.max_definition, repetition)
+}
+
+/// Whether a string may be among a column's values.
+fn may_have_string(chunk: &ChunkReader<'_>, string: &str) -> Result<bool, Invalid> {
+    let page = chunk.strings_page()?;
+    let mut plain = (string.len() as u32).to_le_bytes().to_vec();
+    plain.extend_from_slice(string.as_bytes());
+    Ok(memchr::memmem::find(&page, &plain).is_some())
+}
+
+/// Entries with this key and their rows, ascending.
+fn entries_with_key(keys: &Pages, key: &str) -> Result<Vec<(u32, u32)>, Invalid> {
+    let (dictionary, positions) = keys.strings()?;
+    let Some(wanted) = dictionary.find(key) else { return Ok(Vec::new()) };
+    let mut hits = Vec::new();
+    let (mut row, mut entry) = (u32::MAX, 0u32);
+    for (&repetition, &definition) in keys.repetition.iter().zip(&keys.definition) {
+        row = row.wrapping_add(u32::from(repetition == 0));
+        if definition == 0 {
+            continue;
+        }
+        if positions.get(entry as usize) == Some(&wanted) {
+            hits.push((entry, row));
+        }
+        entry += 1;
+    }
+    Ok(hits)
+}
+
+/// Tests the values of one typed column.
+enum ValueTest<'a> {
+    Position(Vec<u32>, Option<u32>),
+    Int(Vec<i64>, &'a str),
+    Double(Vec<f64>, &'a str),
+    Bool(Vec<bool>, &'a str),
+}
+
+impl<'a> ValueTest<'a> {
+    fn new(pages: &Pages, column: usize, text: &'a str) -> Result<Self, Invalid> {
+        Ok(match column {
+            column::ATTRIBUTE_INT => Self::Int(pages.i64s()?, text),
+            column::ATTRIBUTE_DOUBLE => Self::Double(pages.doubles()?, text),
+            column::ATTRIBUTE_BOOL => Self::Bool(pages.bools()?, text),
+            _ => {
+                let (dictionary, positions) = pages.strings()?;
+                let wanted = dictionary.find(text);
+                Self::Position(positions, wanted)
+            }
+        })
+    }
+
+    fn matches(&self, slot: usize) -> bool {
+        match self {
+            Self::Position(positions, wanted) => wanted.is_some() && positions.get(slot).copied() == *wanted,
+            Self::Int(ints, text) => {
+                ints.get(slot).is_some_and(|&number| Condition::text_matches(Value::Int(number), text))
+            }
+            Self::Double(doubles, text) => {
+                doubles.get(slot).is_some_and(|&number| Condition::text_matches(Value::Double(number), text))
+            }
+            Self::Bool(bools, text) => {
+                bools.get(slot).is_some_and(|&truth| Condition::text_matches(Value::Bool(truth), text))
+            }
+        }
+    }
+}
+
+/// Whether some JSON text of a column may have `key`: if not, no row of it needs to be looked at.
+///
+/// # Errors
+/// The bytes are not a file of this layout, or parts are missing.
+pub fn may_have_key(table: &ChunkTable, parts: &Parts, column: usize, key: &str) -> Result<bool, Invalid> {
+    let chunk = ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1)?;
+    let mut wanted = String::new();
+    attribute::write_key(&mut wanted, key);
+    Ok(memchr::memmem::find(&chunk.strings_page()?, wanted.as_bytes()).is_some())
+}

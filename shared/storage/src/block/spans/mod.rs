@@ -1,0 +1,271 @@
+//! The layout of spans in a file, version 1: how [`SpanColumns`] become Parquet, and back.
+//!
+//! One row is one span. Columns, in the order of the file; what a search reads comes first, so that one range covers it:
+//!
+//! | column | type | |
+//! |---|---|---|
+//! | `trace_id` | fixed 16 | |
+//! | `start_time` | timestamp, ns, UTC | the bits of OTLP's unsigned number |
+//! | `duration_ns` | int64 | end less start |
+//! | `service_name` | text | the resource's `service.name` |
+//! | `name` | text | |
+//! | `kind`, `status_code` | int32 | OTLP's numbers |
+//! | `status_message`, `scope_name`, `scope_version`, `trace_state` | text | null for empty |
+//! | `resource_attributes` | JSON | the text of `model::attribute`; null for none |
+//! | `attributes` | map of text to `{string, int, double, bool, json}` | one of the five is set, none for an empty value; bytes, arrays and maps are JSON |
+//! | `events` | list of `{time, name, attributes, dropped_attributes_count}` | |
+//! | `links` | list of `{trace_id, span_id, trace_state, attributes, dropped_attributes_count, flags}` | |
+//! | `span_id` | fixed 8 | |
+//! | `parent_span_id` | fixed 8 | null for a root |
+//! | `flags`, `dropped_attributes_count`, `dropped_events_count`, `dropped_links_count` | int64 | |
+//! | `resource_meta`, `scope_meta` | JSON | what else OTLP says of them; null for nothing |
+//!
+//! [`encode()`] writes a file, [`decode()`] reads columns of it, [`rows_with_attribute`] looks for a value without building
+//! columns. The order of spans and of attributes is kept. The file's metadata has `spandrel.layout` = `spans/1`.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+
+use super::parquet::file::{self, Content, Leaf, Logical, Node, Occurs};
+use super::parquet::{Invalid, Physical};
+use crate::index::Descriptor;
+
+mod decode;
+mod encode;
+mod find;
+
+pub use decode::decode;
+pub use encode::encode;
+pub use find::{may_have_key, rows_with_attribute};
+
+/// The layout's name in a file's metadata, under the key `spandrel.layout`.
+pub const LAYOUT: &str = "spans/1";
+
+const fn leaf(name: &'static str, occurs: Occurs, logical: Logical, physical: Physical) -> Node {
+    Node { name, occurs, logical, content: Content::Leaf(physical) }
+}
+
+const fn text(name: &'static str, occurs: Occurs) -> Node {
+    leaf(name, occurs, Logical::String, Physical::ByteArray)
+}
+
+const fn json(name: &'static str) -> Node {
+    leaf(name, Occurs::Optional, Logical::Json, Physical::ByteArray)
+}
+
+const fn number(name: &'static str) -> Node {
+    leaf(name, Occurs::Required, Logical::None, Physical::Int64)
+}
+
+const fn id(name: &'static str, occurs: Occurs, len: u8) -> Node {
+    leaf(name, occurs, Logical::None, Physical::Fixed(len))
+}
+
+const fn group(name: &'static str, occurs: Occurs, logical: Logical, children: usize) -> Node {
+    Node { name, occurs, logical, content: Content::Group(children) }
+}
+
+use Occurs::{Optional, Repeated, Required};
+
+const NODES: &[Node] = &[
+    id("trace_id", Required, 16),
+    leaf("start_time", Required, Logical::TimestampNs, Physical::Int64),
+    number("duration_ns"),
+    text("service_name", Required),
+    text("name", Required),
+    leaf("kind", Required, Logical::None, Physical::Int32),
+    leaf("status_code", Required, Logical::None, Physical::Int32),
+    text("status_message", Optional),
+    text("scope_name", Optional),
+    text("scope_version", Optional),
+    text("trace_state", Optional),
+    json("resource_attributes"),
+    group("attributes", Required, Logical::Map, 1),
+    group("key_value", Repeated, Logical::None, 2),
+    text("key", Required),
+    group("value", Required, Logical::None, 5),
+    text("string", Optional),
+    leaf("int", Optional, Logical::None, Physical::Int64),
+    leaf("double", Optional, Logical::None, Physical::Double),
+    leaf("bool", Optional, Logical::None, Physical::Boolean),
+    json("json"),
+    group("events", Required, Logical::List, 1),
+    group("list", Repeated, Logical::None, 1),
+    group("element", Required, Logical::None, 4),
+    leaf("time", Required, Logical::TimestampNs, Physical::Int64),
+    text("name", Required),
+    json("attributes"),
+    number("dropped_attributes_count"),
+    group("links", Required, Logical::List, 1),
+    group("list", Repeated, Logical::None, 1),
+    group("element", Required, Logical::None, 6),
+    id("trace_id", Required, 16),
+    id("span_id", Required, 8),
+    text("trace_state", Optional),
+    json("attributes"),
+    number("dropped_attributes_count"),
+    number("flags"),
+    id("span_id", Required, 8),
+    id("parent_span_id", Optional, 8),
+    number("flags"),
+    number("dropped_attributes_count"),
+    number("dropped_events_count"),
+    number("dropped_links_count"),
+    json("resource_meta"),
+    json("scope_meta"),
+];
+
+/// Positions of the columns among the leaves.
+#[expect(missing_docs, reason = "the names are those of the columns")]
+pub mod column {
+    pub const TRACE_ID: usize = 0;
+    pub const START_TIME: usize = 1;
+    pub const DURATION_NS: usize = 2;
+    pub const SERVICE_NAME: usize = 3;
+    pub const NAME: usize = 4;
+    pub const KIND: usize = 5;
+    pub const STATUS_CODE: usize = 6;
+    pub const STATUS_MESSAGE: usize = 7;
+    pub const SCOPE_NAME: usize = 8;
+    pub const SCOPE_VERSION: usize = 9;
+    pub const TRACE_STATE: usize = 10;
+    pub const RESOURCE_ATTRIBUTES: usize = 11;
+    pub const ATTRIBUTE_KEY: usize = 12;
+    pub const ATTRIBUTE_STRING: usize = 13;
+    pub const ATTRIBUTE_INT: usize = 14;
+    pub const ATTRIBUTE_DOUBLE: usize = 15;
+    pub const ATTRIBUTE_BOOL: usize = 16;
+    pub const ATTRIBUTE_JSON: usize = 17;
+    /// The typed values of attributes.
+    pub const ATTRIBUTE_VALUES: std::ops::RangeInclusive<usize> = ATTRIBUTE_STRING..=ATTRIBUTE_JSON;
+    pub const EVENT_TIME: usize = 18;
+    pub const EVENT_NAME: usize = 19;
+    pub const EVENT_ATTRIBUTES: usize = 20;
+    pub const EVENT_DROPPED: usize = 21;
+    pub const LINK_TRACE_ID: usize = 22;
+    pub const LINK_SPAN_ID: usize = 23;
+    pub const LINK_TRACE_STATE: usize = 24;
+    pub const LINK_ATTRIBUTES: usize = 25;
+    pub const LINK_DROPPED: usize = 26;
+    pub const LINK_FLAGS: usize = 27;
+    pub const SPAN_ID: usize = 28;
+    pub const PARENT_SPAN_ID: usize = 29;
+    pub const FLAGS: usize = 30;
+    pub const DROPPED_ATTRIBUTES: usize = 31;
+    pub const DROPPED_EVENTS: usize = 32;
+    pub const DROPPED_LINKS: usize = 33;
+    pub const RESOURCE_META: usize = 34;
+    pub const SCOPE_META: usize = 35;
+    /// How many columns there are.
+    pub const COUNT: usize = 36;
+}
+
+static LEAVES: LazyLock<Vec<Leaf>> = LazyLock::new(|| file::leaves(NODES));
+
+/// A set of columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Projection(u64);
+
+impl Projection {
+    /// All columns.
+    pub const ALL: Self = Self((1 << column::COUNT) - 1);
+
+    /// These columns and `trace_id`.
+    pub const fn of(columns: &[usize]) -> Self {
+        let mut bits = 1 << column::TRACE_ID;
+        let mut i = 0;
+        while i < columns.len() {
+            bits |= 1 << columns[i];
+            i += 1;
+        }
+        Self(bits)
+    }
+
+    /// These and those.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether a column is in the set.
+    pub const fn has(self, column: usize) -> bool {
+        self.0 >> column & 1 == 1
+    }
+}
+
+/// Where the chunks of a file are: they lie end to end behind the magic number, in the order of the columns.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChunkTable {
+    /// Per column the length of its chunk, and whether it is compressed.
+    pub chunks: Vec<(u64, bool)>,
+}
+
+impl ChunkTable {
+    /// The bytes of a column's chunk in the file.
+    pub fn range(&self, column: usize) -> Range<u64> {
+        let start = file::MAGIC.len() as u64 + self.chunks[..column].iter().map(|chunk| chunk.0).sum::<u64>();
+        start..start + self.chunks[column].0
+    }
+
+    /// The ranges of `projection`'s chunks, those less than `gap` bytes apart joined.
+    pub fn ranges(&self, projection: Projection, gap: u64) -> Vec<Range<u64>> {
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        let mut start = file::MAGIC.len() as u64;
+        for (column, chunk) in self.chunks.iter().enumerate() {
+            let range = start..start + chunk.0;
+            start = range.end;
+            if !projection.has(column) {
+                continue;
+            }
+            match ranges.last_mut() {
+                Some(last) if range.start - last.end <= gap => last.end = range.end,
+                _ => ranges.push(range),
+            }
+        }
+        ranges
+    }
+}
+
+/// A file of spans and what planning needs to know of it.
+#[derive(Debug, Clone)]
+pub struct EncodedSpans {
+    /// The file.
+    pub bytes: Bytes,
+    /// What planning needs to know of it.
+    pub descriptor: Descriptor,
+}
+
+/// Parts of a file that were fetched.
+#[derive(Debug, Clone, Default)]
+pub struct Parts {
+    parts: Vec<(u64, Bytes)>,
+}
+
+impl Parts {
+    /// No parts.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The whole file.
+    pub fn whole(file: Bytes) -> Self {
+        Self { parts: vec![(0, file)] }
+    }
+
+    /// Adds the bytes of the file from `offset` on.
+    pub fn add(&mut self, offset: u64, bytes: Bytes) {
+        self.parts.push((offset, bytes));
+    }
+
+    fn get(&self, range: &Range<u64>) -> Result<&[u8], Invalid> {
+        let part = |(offset, bytes): &'_ (u64, Bytes)| {
+            let start = range.start.checked_sub(*offset)? as usize;
+            let end = (range.end - offset) as usize;
+            (end <= bytes.len()).then_some(start..end)
+        };
+        let found = self.parts.iter().find_map(|entry| part(entry).map(|range| &entry.1[range]));
+        found.ok_or(Invalid("file is shorter than its index says"))
+    }
+}
