@@ -1,8 +1,10 @@
 //! Columns of files, in few reads.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures::future;
+use futures::stream::{self, Stream, StreamExt as _};
 use model::TenantId;
 
 use super::index::IndexedFile;
@@ -12,15 +14,21 @@ use crate::{Error, Result, Store};
 /// Chunks less than this apart are read in one go: a request costs as much as some hundred KB.
 const JOIN_GAP: u64 = 128 << 10;
 
-/// What a query has read so far, and how much it may read.
-pub(super) struct Budget {
+/// How many files are read at once.
+const CONCURRENT_FILES: usize = 16;
+
+/// Who asks, of which stores, and how much it may read. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Asker {
+    store: Store,
+    tenant: TenantId,
     max_bytes: u64,
-    bytes: AtomicU64,
+    bytes: Arc<AtomicU64>,
 }
 
-impl Budget {
-    pub(super) fn new(max_bytes: u64) -> Self {
-        Self { max_bytes, bytes: AtomicU64::new(0) }
+impl Asker {
+    pub(super) fn new(store: &Store, tenant: &TenantId, max_bytes: u64) -> Self {
+        Self { store: store.clone(), tenant: tenant.clone(), max_bytes, bytes: Arc::default() }
     }
 
     fn spend(&self, bytes: u64) -> Result<()> {
@@ -29,34 +37,56 @@ impl Budget {
         }
         Ok(())
     }
+
+    /// The bytes of the columns in `projection`.
+    ///
+    /// # Errors
+    /// As the object store; over the limit; the object is missing.
+    pub(super) async fn parts(
+        &self,
+        file: &IndexedFile,
+        table: &ChunkTable,
+        projection: Projection,
+    ) -> Result<Parts> {
+        let key = file.key.object(&self.tenant);
+        let ranges = table.ranges(projection, JOIN_GAP);
+        self.spend(ranges.iter().map(|range| range.end - range.start).sum())?;
+        let read = |range: std::ops::Range<u64>| {
+            let key = &key;
+            async move {
+                let bytes = self.store.objects.get_range(key, range.clone()).await?;
+                let bytes = bytes.ok_or_else(|| Error::Missing { key: key.clone() })?;
+                Ok::<_, Error>((range.start, bytes))
+            }
+        };
+        let reads: Vec<_> = ranges.into_iter().map(read).collect();
+        let mut parts = Parts::new();
+        for (offset, bytes) in future::try_join_all(reads).await? {
+            parts.add(offset, bytes);
+        }
+        Ok(parts)
+    }
 }
 
-/// The bytes of the columns in `projection`.
-///
-/// # Errors
-/// As the object store; over the budget; the object is missing or shorter than its index item says.
-pub(super) async fn parts(
-    store: &Store,
-    tenant: &TenantId,
-    file: &IndexedFile,
-    table: &ChunkTable,
-    projection: Projection,
-    budget: &Budget,
-) -> Result<Parts> {
-    let key = file.key.object(tenant);
-    let ranges = table.ranges(projection, JOIN_GAP);
-    budget.spend(ranges.iter().map(|range| range.end - range.start).sum())?;
-    let read = |range: std::ops::Range<u64>| {
-        let key = &key;
-        async move {
-            let bytes = store.objects.get_range(key, range.clone()).await?;
-            let bytes = bytes.ok_or_else(|| Error::Missing { key: key.clone() })?;
-            Ok::<_, Error>((range.start, bytes))
-        }
-    };
-    let mut parts = Parts::new();
-    for (offset, bytes) in future::try_join_all(ranges.into_iter().map(read)).await? {
-        parts.add(offset, bytes);
+/// What `work` makes of each file, in the order of the files; several at once, on all cores.
+pub(super) fn each<T, F>(
+    files: Vec<IndexedFile>,
+    work: impl Fn(IndexedFile) -> F + Send,
+) -> impl Stream<Item = Result<T>> + Send
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    // Spawned when the stream gets there, so that no more than these are under way.
+    stream::iter(files).map(move |file| spawned(work(file))).buffered(CONCURRENT_FILES)
+}
+
+async fn spawned<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    match tokio::spawn(work).await {
+        Ok(outcome) => outcome,
+        Err(err) => match err.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(err) => Err(Error::unavailable("object store", "reading a file", err)),
+        },
     }
-    Ok(parts)
 }

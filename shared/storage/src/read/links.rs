@@ -4,16 +4,15 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use foldhash::fast::FixedState;
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures::stream::TryStreamExt as _;
 use model::dictionary::Dictionary;
 use model::{SpanColumns, SpanId, TenantId, TimeRange, TraceId};
 
-use super::fetch::{self, Budget};
-use super::{Limits, index};
+use super::Limits;
+use super::fetch::{self, Asker};
+use super::index::{self, IndexedFile};
 use crate::block::spans::{self, Projection, column};
 use crate::{Error, Result, Store};
-
-const CONCURRENT_FILES: usize = 16;
 
 /// How often one service called another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +35,6 @@ pub async fn service_links(
     range: TimeRange,
     limits: &Limits,
 ) -> Result<Vec<ServiceLink>> {
-    let budget = Budget::new(limits.max_bytes);
     let known = index::known_windows(store, tenant).await?;
     let files = index::files(store, tenant, index::windows_in(&known, range)).await?;
     let mut n_spans = 0;
@@ -45,7 +43,7 @@ pub async fn service_links(
         let summary = file.summary()?;
         if summary.meets(range) {
             n_spans += summary.rows;
-            wanted.push(file);
+            wanted.push(file.clone());
         }
     }
     if n_spans > limits.max_spans {
@@ -54,16 +52,16 @@ pub async fn service_links(
     let projection = const {
         Projection::of(&[column::START_TIME, column::SERVICE_NAME, column::SPAN_ID, column::PARENT_SPAN_ID])
     };
-    let budget = &budget;
-    let decoded: Vec<_> = wanted
-        .into_iter()
-        .map(|file| async move {
+    let asker = Asker::new(store, tenant, limits.max_bytes);
+    let decode = |file: IndexedFile| {
+        let asker = asker.clone();
+        async move {
             let table = file.summary()?.chunks().map_err(|err| file.corrupt(err))?;
-            let parts = fetch::parts(store, tenant, file, &table, projection, budget).await?;
+            let parts = asker.parts(&file, &table, projection).await?;
             spans::decode(&table, &parts, projection).map_err(|err| file.corrupt(err))
-        })
-        .collect();
-    let mut decoded = stream::iter(decoded).buffer_unordered(CONCURRENT_FILES);
+        }
+    };
+    let mut decoded = std::pin::pin!(fetch::each(wanted, decode));
     let mut calls = Calls::default();
     while let Some(columns) = decoded.try_next().await? {
         calls.add(&columns, range);

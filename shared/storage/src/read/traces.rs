@@ -1,24 +1,25 @@
 //! Whole traces: by id, and the newest that a search finds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures::stream::TryStreamExt as _;
 use model::search::TraceSearch;
+use model::spans::SpanView;
 use model::time::HOUR_NS;
 use model::{SpanColumns, TenantId, TimeRange, TraceId};
 
-use super::fetch::{self, Budget};
+use super::fetch::{self, Asker};
 use super::index::{self, IndexedFile};
 use super::{Limits, Trace, TraceSet, evaluate};
 use crate::block::spans::{self, Projection};
 use crate::index::fingerprint;
 use crate::{Error, Result, Store};
 
-/// How many files are read at once.
-const CONCURRENT_FILES: usize = 16;
 /// How many files a search looks at before it asks for the first time whether it has enough.
-const FIRST_BATCH: usize = 4;
+const FIRST_BATCH: usize = 8;
+/// How many files a search looks at between later such questions, at most.
+const LARGEST_BATCH: usize = 128;
 /// A trace that a search finds is complete within so many hours around it; a trace by id, at any age.
 const SEARCHED_TRACE_REACH_NS: i64 = 24 * HOUR_NS;
 
@@ -34,7 +35,7 @@ pub async fn traces_by_id(
 ) -> Result<TraceSet> {
     let windows = index::known_windows(store, tenant).await?;
     let files = index::files(store, tenant, windows).await?;
-    gather(store, tenant, &files, ids, limits, &Budget::new(limits.max_bytes)).await
+    gather(&Asker::new(store, tenant, limits.max_bytes), &files, ids, limits).await
 }
 
 /// The newest traces with a span that meets all conditions, whole, newest first.
@@ -47,10 +48,10 @@ pub async fn search(
     search: &TraceSearch,
     limits: &Limits,
 ) -> Result<TraceSet> {
-    let budget = Budget::new(limits.max_bytes);
+    let asker = Asker::new(store, tenant, limits.max_bytes);
     let known = index::known_windows(store, tenant).await?;
     let mut files = index::files(store, tenant, index::windows_in(&known, search.range)).await?;
-    let found = find(store, tenant, &files, search, &budget).await?;
+    let found = find(&asker, &files, search).await?;
     let (Some(newest), Some(oldest)) = (found.first(), found.last()) else { return Ok(TraceSet::default()) };
 
     // Files of neighbouring windows may hold other spans of the traces.
@@ -63,17 +64,11 @@ pub async fn search(
         index::windows_in(&known, around).into_iter().filter(|window| !searched.contains(window)).collect();
     files.extend(index::files(store, tenant, more).await?);
     let ids: Vec<TraceId> = found.iter().map(|&(id, _)| id).collect();
-    gather(store, tenant, &files, &ids, limits, &budget).await
+    gather(&asker, &files, &ids, limits).await
 }
 
 /// The traces that a search asks for, with the start of their newest matching span, newest first.
-async fn find(
-    store: &Store,
-    tenant: &TenantId,
-    files: &[IndexedFile],
-    search: &TraceSearch,
-    budget: &Budget,
-) -> Result<Vec<(TraceId, i64)>> {
+async fn find(asker: &Asker, files: &[IndexedFile], search: &TraceSearch) -> Result<Vec<(TraceId, i64)>> {
     let mut candidates = Vec::new();
     for file in files {
         let summary = file.summary()?;
@@ -83,6 +78,11 @@ async fn find(
     }
     candidates.sort_unstable_by_key(|&(max_start_ns, _)| std::cmp::Reverse(max_start_ns));
 
+    let search = Arc::new(search.clone());
+    let matches = |file| {
+        let (asker, search) = (asker.clone(), Arc::clone(&search));
+        async move { matches_in(&asker, &file, &search).await }
+    };
     let mut newest: HashMap<TraceId, i64> = HashMap::new();
     let mut batch = FIRST_BATCH;
     let mut rest = candidates.as_slice();
@@ -92,11 +92,10 @@ async fn find(
         }
         let (now, later) = rest.split_at(batch.min(rest.len()));
         rest = later;
-        batch = (batch * 2).min(4 * CONCURRENT_FILES);
-        let matches: Vec<_> =
-            now.iter().map(|(_, file)| matches_in(store, tenant, file, search, budget)).collect();
-        let matches: Vec<_> = stream::iter(matches).buffer_unordered(CONCURRENT_FILES).try_collect().await?;
-        for (id, start_ns) in matches.into_iter().flatten() {
+        batch = (batch * 2).min(LARGEST_BATCH);
+        let now = now.iter().map(|&(_, file)| file.clone()).collect();
+        let found: Vec<_> = fetch::each(now, &matches).try_collect().await?;
+        for (id, start_ns) in found.into_iter().flatten() {
             newest.entry(id).and_modify(|old| *old = start_ns.max(*old)).or_insert(start_ns);
         }
     }
@@ -115,18 +114,12 @@ fn is_enough(newest: &HashMap<TraceId, i64>, limit: usize, max_start_ns: i64) ->
 }
 
 /// Traces and starts of the spans of a file that a search asks for.
-async fn matches_in(
-    store: &Store,
-    tenant: &TenantId,
-    file: &IndexedFile,
-    search: &TraceSearch,
-    budget: &Budget,
-) -> Result<Vec<(TraceId, i64)>> {
+async fn matches_in(asker: &Asker, file: &IndexedFile, search: &TraceSearch) -> Result<Vec<(TraceId, i64)>> {
     let corrupt = |err| file.corrupt(err);
     let table = file.summary()?.chunks().map_err(corrupt)?;
     let narrow = evaluate::narrow_projection(&search.conditions);
     let all = evaluate::attribute_projection(&search.conditions).map_or(narrow, |wide| narrow.and(wide));
-    let parts = fetch::parts(store, tenant, file, &table, all, budget).await?;
+    let parts = asker.parts(file, &table, all).await?;
     let columns = spans::decode(&table, &parts, narrow).map_err(corrupt)?;
     let mut rows = evaluate::rows_in(&columns, search.range);
     let opened = evaluate::File { columns: &columns, table: &table, parts: &parts };
@@ -135,29 +128,25 @@ async fn matches_in(
 }
 
 /// All spans of these traces in `files`, each once.
-async fn gather(
-    store: &Store,
-    tenant: &TenantId,
-    files: &[IndexedFile],
-    ids: &[TraceId],
-    limits: &Limits,
-    budget: &Budget,
-) -> Result<TraceSet> {
-    let hashes: Vec<u64> = ids.iter().map(|id| fingerprint::hash_id(&id.0)).collect();
+async fn gather(asker: &Asker, files: &[IndexedFile], ids: &[TraceId], limits: &Limits) -> Result<TraceSet> {
+    let wanted: Arc<HashSet<TraceId>> = Arc::new(ids.iter().copied().collect());
+    let hashes: Vec<u64> = wanted.iter().map(|id| fingerprint::hash_id(&id.0)).collect();
     let mut candidates = Vec::new();
     for file in files {
         let summary = file.summary()?;
         for &hash in &hashes {
             if summary.may_have_trace(hash).map_err(|err| file.corrupt(err))? {
-                candidates.push(file);
+                candidates.push(file.clone());
                 break;
             }
         }
     }
-    let mut places: HashMap<TraceId, Vec<(u32, u32)>> = ids.iter().map(|&id| (id, Vec::new())).collect();
-    let decoded: Vec<_> =
-        candidates.into_iter().map(|file| rows_of(store, tenant, file, ids, budget)).collect();
-    let mut decoded = stream::iter(decoded).buffered(CONCURRENT_FILES);
+    let rows = |file| {
+        let (asker, wanted) = (asker.clone(), Arc::clone(&wanted));
+        async move { rows_of(&asker, &file, &wanted).await }
+    };
+    let mut places: HashMap<TraceId, Vec<(u32, u32)>> = HashMap::new();
+    let mut decoded = std::pin::pin!(fetch::each(candidates, rows));
     let mut set = TraceSet::default();
     let mut n_spans = 0;
     while let Some((columns, rows)) = decoded.try_next().await? {
@@ -170,16 +159,13 @@ async fn gather(
         }
         let block = set.blocks.len() as u32;
         for row in rows {
-            let place = places.get_mut(&columns.trace_id[row as usize]);
-            place.expect("invariant: only rows of wanted traces").push((block, row));
+            places.entry(columns.trace_id[row as usize]).or_default().push((block, row));
         }
         set.blocks.push(Arc::new(columns));
     }
     for id in ids {
-        let Some(spans) = places.remove(id) else { continue };
-        let spans = in_order(&set.blocks, spans);
-        if !spans.is_empty() {
-            set.traces.push(Trace { trace_id: *id, spans });
+        if let Some(spans) = places.remove(id) {
+            set.traces.push(Trace { trace_id: *id, spans: in_order(&set.blocks, spans) });
         }
     }
     Ok(set)
@@ -187,18 +173,16 @@ async fn gather(
 
 /// A file's columns, and which rows belong to one of the traces; without rows the columns are not read.
 async fn rows_of(
-    store: &Store,
-    tenant: &TenantId,
+    asker: &Asker,
     file: &IndexedFile,
-    ids: &[TraceId],
-    budget: &Budget,
+    wanted: &HashSet<TraceId>,
 ) -> Result<(SpanColumns, Vec<u32>)> {
     let corrupt = |err| file.corrupt(err);
     let table = file.summary()?.chunks().map_err(corrupt)?;
-    let parts = fetch::parts(store, tenant, file, &table, Projection::ALL, budget).await?;
+    let parts = asker.parts(file, &table, Projection::ALL).await?;
     let columns = spans::decode(&table, &parts, Projection::of(&[])).map_err(corrupt)?;
     let rows: Vec<u32> =
-        (0..columns.len() as u32).filter(|&row| ids.contains(&columns.trace_id[row as usize])).collect();
+        (0..columns.len() as u32).filter(|&row| wanted.contains(&columns.trace_id[row as usize])).collect();
     if rows.is_empty() {
         return Ok((columns, rows));
     }
@@ -208,16 +192,13 @@ async fn rows_of(
 /// The spans by start, equal ones once. Which of two equal spans stays does not matter.
 fn in_order(blocks: &[Arc<SpanColumns>], mut spans: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
     let view = |&(block, row): &(u32, u32)| blocks[block as usize].span(row as usize);
-    spans.sort_by_cached_key(|place| {
-        let span = view(place).fields();
-        (span.start_ns, span.span_id, span.duration_ns)
-    });
+    let key = |span: SpanView<'_>| (span.fields().start_ns, span.fields().span_id);
+    spans.sort_by_cached_key(|place| key(view(place)));
     let mut kept: Vec<(u32, u32)> = Vec::with_capacity(spans.len());
     for place in spans {
         let span = view(&place);
-        let key = |span: model::spans::SpanView<'_>| (span.fields().start_ns, span.fields().span_id);
-        let alike = kept.iter().rev().map(view).take_while(|other| key(*other) == key(span));
-        if !alike.into_iter().any(|other| other.same_as(span)) {
+        let mut alike = kept.iter().rev().map(view).take_while(|other| key(*other) == key(span));
+        if !alike.any(|other| other.same_as(span)) {
             kept.push(place);
         }
     }
