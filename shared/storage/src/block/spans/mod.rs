@@ -1,4 +1,4 @@
-//! The layout of spans in a file, version 1: how [`SpanColumns`] become Parquet, and back.
+//! The layout of spans in a file, version 1: how [`SpanColumns`](model::SpanColumns) become Parquet, and back.
 //!
 //! One row is one span. Columns, in the order of the file; what a search reads comes first, so that one range covers it:
 //!
