@@ -60,8 +60,9 @@ struct Answer<'a> {
     headers: Option<BTreeMap<&'a str, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     multi_value_headers: Option<BTreeMap<&'a str, Vec<String>>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    cookies: Vec<String>,
+    /// Present in payload 2.0 even if empty: `cargo lambda watch` takes no event without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cookies: Option<Vec<String>>,
     body: &'a str,
     is_base64_encoded: bool,
 }
@@ -85,13 +86,13 @@ pub async fn encode(response: Response<Body>, origin: Origin) -> Result<String, 
         status_description: None,
         headers: None,
         multi_value_headers: None,
-        cookies: Vec::new(),
+        cookies: None,
         body: &body,
         is_base64_encoded,
     };
     match origin {
         Origin::V2 => {
-            answer.cookies = values(&parts.headers, SET_COOKIE.as_str());
+            answer.cookies = Some(values(&parts.headers, SET_COOKIE.as_str()));
             answer.headers = Some(joined(&parts.headers));
         }
         Origin::V1 => answer.multi_value_headers = Some(listed(&parts.headers)),
