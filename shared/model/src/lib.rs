@@ -1,7 +1,7 @@
-//! The nouns of Spandrel: ids, tenants, time ranges, attributes, and spans as columns.
+//! The nouns of Spandrel: ids, tenants, time ranges, attributes, spans as columns, labels and series.
 //!
 //! This crate knows no wire format, no file layout, no clock and no I/O.
-//! `wire` decodes foreign bytes into [`spans::SpanColumns`], `storage` writes and reads them as Parquet,
+//! `wire` decodes foreign bytes into [`spans::SpanColumns`] and [`series::SeriesBatch`], `storage` writes and reads them as Parquet,
 //! `query` renders them for its clients.
 //!
 //! - [`ids`]: trace and span ids, content hashes, tenants.
@@ -10,15 +10,26 @@
 //! - [`dictionary`]: strings stored once, rows that point at them.
 //! - [`spans`]: a batch of spans, one vector per field.
 //! - [`search`]: what a query asks of spans.
+//! - [`labels`], [`matcher`]: the identity of a series, and what a selector asks of it.
+//! - [`histogram`]: native histograms.
+//! - [`series`]: samples, exemplars and metadata, as they are stored and as they are evaluated.
 
 pub mod attribute;
 pub mod dictionary;
+pub mod histogram;
 pub mod ids;
+pub mod labels;
+pub mod matcher;
 pub mod search;
+pub mod series;
 pub mod spans;
 pub mod time;
 
 pub use attribute::AnyValue;
+pub use histogram::NativeHistogram;
 pub use ids::{ContentHash, IdError, Signal, SpanId, TenantId, TraceId};
+pub use labels::Labels;
+pub use matcher::{MatchOp, Matcher};
+pub use series::{Series, SeriesBatch};
 pub use spans::SpanColumns;
 pub use time::TimeRange;
