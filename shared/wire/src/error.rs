@@ -37,8 +37,22 @@ pub enum Error {
         offset: usize,
     },
     /// The body is not JSON, or a field has a JSON type that it cannot have.
-    #[error("malformed json: {0}")]
+    #[error("malformed json: {}", json_message(.0))]
     Json(#[source] serde_json::Error),
+}
+
+/// Longest part of an answer that the sender's own text makes up, in bytes.
+const MAX_QUOTED_BYTES: usize = 200;
+
+/// What `serde_json` says, with a long text of the body cut out of its middle: the end says where it was.
+fn json_message(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    if message.len() <= 2 * MAX_QUOTED_BYTES {
+        return message;
+    }
+    let start = message.floor_char_boundary(MAX_QUOTED_BYTES);
+    let end = message.ceil_char_boundary(message.len() - MAX_QUOTED_BYTES);
+    format!("{} … {}", &message[..start], &message[end..])
 }
 
 /// What the sender can do about an [`Error`].
@@ -63,5 +77,18 @@ impl Error {
             | Self::NotUtf8 { .. }
             | Self::Json(_) => ErrorKind::BadRequest,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_of_the_body_is_not_sent_back() {
+        let body = format!("{{\"resourceSpans\":\"{}\"}}", "é".repeat(100_000));
+        let error = crate::otlp::decode_traces(body.as_bytes(), crate::otlp::Format::Json, &crate::Limits::default());
+        let message = error.expect_err("a text is no list").to_string();
+        assert!(message.len() < 500 && message.contains("é") && message.contains("line 1 column"), "{message}");
     }
 }
