@@ -3,6 +3,7 @@
 //! Gzip and zlib are decoded in one go by libdeflate into a buffer that is never larger than the limit, nor than what
 //! the compressed bytes can expand to. libdeflate does not tell how much input it read, so a gzip body that is not
 //! exactly one member goes to flate2, which is slower and streams. Zstd streams always.
+//! Snappy's blocks say their length, which is checked first.
 //! A bomb costs at most the limit in memory, for zstd twice that (output and window).
 
 use std::borrow::Cow;
@@ -16,6 +17,8 @@ use crate::limits::Limits;
 
 /// Deflate cannot expand further than this.
 const MAX_DEFLATE_RATIO: usize = 1032;
+/// Snappy cannot expand further than this: three bytes copy 64.
+const MAX_SNAPPY_RATIO: usize = 22;
 /// Zlib does not say how long its output is; telemetry rarely expands more than this.
 const FIRST_GUESS_RATIO: usize = 8;
 /// Header and trailer of a gzip member.
@@ -34,6 +37,8 @@ pub enum Encoding {
     Deflate,
     /// Zstandard, of one or more frames.
     Zstd,
+    /// One block of Snappy, as remote write has it; no `Content-Encoding` of OTLP.
+    SnappyBlock,
 }
 
 impl fmt::Display for Encoding {
@@ -43,6 +48,7 @@ impl fmt::Display for Encoding {
             Self::Gzip => "gzip",
             Self::Deflate => "deflate",
             Self::Zstd => "zstd",
+            Self::SnappyBlock => "snappy",
         })
     }
 }
@@ -80,7 +86,21 @@ pub fn decompress<'a>(body: &'a [u8], encoding: Encoding, limits: &Limits) -> Re
         Encoding::Gzip => gunzip(body, limit).map(Cow::Owned),
         Encoding::Deflate => inflate_zlib(body, limit).map(Cow::Owned),
         Encoding::Zstd => unzstd(body, limit).map(Cow::Owned),
+        Encoding::SnappyBlock => unsnap(body, limit).map(Cow::Owned),
     }
+}
+
+/// A block says its length in front. One that claims more than its bytes can give is refused before memory is taken.
+fn unsnap(body: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
+    let broken = |error: snap::Error| corrupt(Encoding::SnappyBlock, error);
+    let said_bytes = snap::raw::decompress_len(body).map_err(broken)?;
+    if said_bytes > limit {
+        return Err(Error::TooLarge { limit });
+    }
+    if said_bytes > body.len().saturating_mul(MAX_SNAPPY_RATIO) {
+        return Err(corrupt(Encoding::SnappyBlock, "claims more than its bytes can give"));
+    }
+    snap::raw::Decoder::new().decompress_vec(body).map_err(broken)
 }
 
 fn corrupt(encoding: Encoding, what: impl fmt::Display) -> Error {

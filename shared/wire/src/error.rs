@@ -11,6 +11,14 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The body holds more of something than allowed.
+    #[error("body holds more than {limit} {what}")]
+    TooMany {
+        /// The most that is allowed.
+        limit: usize,
+        /// Of what.
+        what: &'static str,
+    },
     /// The `Content-Encoding` is none that is served.
     #[error("unsupported content encoding {0:?}: use identity, gzip, deflate or zstd")]
     UnsupportedEncoding(String),
@@ -70,7 +78,7 @@ impl Error {
     /// What the sender can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::TooLarge { .. } | Self::TooMany { .. } => ErrorKind::TooLarge,
             Self::UnsupportedEncoding(_) => ErrorKind::Unsupported,
             Self::CorruptCompression { .. }
             | Self::Malformed { .. }
@@ -82,13 +90,15 @@ impl Error {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn a_long_text_of_the_body_is_not_sent_back() {
         let body = format!("{{\"resourceSpans\":\"{}\"}}", "é".repeat(100_000));
-        let error = crate::otlp::decode_traces(body.as_bytes(), crate::otlp::Format::Json, &crate::Limits::default());
+        let error =
+            crate::otlp::decode_traces(body.as_bytes(), crate::otlp::Format::Json, &crate::Limits::default());
         let message = error.expect_err("a text is no list").to_string();
-        assert!(message.len() < 500 && message.contains("é") && message.contains("line 1 column"), "{message}");
+        assert!(
+            message.len() < 500 && message.contains("é") && message.contains("line 1 column"),
+            "{message}"
+        );
     }
 }

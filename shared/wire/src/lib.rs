@@ -8,12 +8,16 @@
 //!    were invalid;
 //! 3. [`otlp::traces_response`] or [`otlp::error_response`]: the answer in the request's own format.
 //!
+//! Prometheus' remote write goes the same way through [`remote_write`].
+//!
 //! The way back is [`otlp::to_messages`] and [`otlp::to_json`].
 
 mod encoding;
 mod error;
 mod limits;
 pub mod otlp;
+mod protobuf;
+pub mod remote_write;
 
 pub use encoding::{Encoding, decompress};
 pub use error::{Error, ErrorKind};

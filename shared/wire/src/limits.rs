@@ -17,6 +17,12 @@ pub struct Limits {
     pub max_attributes_per_span: usize,
     /// The longest key, text or bytes.
     pub max_string_bytes: usize,
+    /// The most labels of a series.
+    pub max_labels: usize,
+    /// The longest value of a label.
+    pub max_label_value_bytes: usize,
+    /// The most samples of series in one request.
+    pub max_samples: usize,
 }
 
 impl Default for Limits {
@@ -27,6 +33,9 @@ impl Default for Limits {
             max_depth: 32,
             max_attributes_per_span: 4096,
             max_string_bytes: 1 << 20,
+            max_labels: 128,
+            max_label_value_bytes: 16 << 10,
+            max_samples: 1 << 20,
         }
     }
 }

@@ -11,6 +11,9 @@ pub const LIMITS: Limits = Limits {
     max_depth: 32,
     max_attributes_per_span: 64,
     max_string_bytes: 1 << 12,
+    max_labels: 16,
+    max_label_value_bytes: 1 << 10,
+    max_samples: 1 << 12,
 };
 
 /// Decodes a body. What was accepted must survive the file format and both renderings, and be bounded in size.

@@ -1,12 +1,11 @@
 //! OTLP: traces in protobuf and JSON.
 //!
-//! In: `protobuf` reads the wire, `traces` the messages on it, `json` the same in OTLP/JSON; both fill a `batch`, which
-//! checks each span and owns the columns. Out: `render` makes [`message`]s and JSON of columns, `response` the answers.
+//! In: `traces` reads protobuf, `json` the same in OTLP/JSON; both fill a `batch`, which checks each span and owns the
+//! columns. Out: `render` makes [`message`]s and JSON of columns, `response` the answers.
 
 mod batch;
 mod json;
 pub mod message;
-mod protobuf;
 mod render;
 mod response;
 mod traces;

@@ -10,9 +10,9 @@ use model::spans::EntityRef;
 
 use super::DecodedTraces;
 use super::batch::{Batch, Fault, JsonMap, LinkIn, ResourceIn, ScopeIn, SpanIn};
-use super::protobuf::{Broken, END, Reader, fixed32, fixed64, length, varint};
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::protobuf::{Broken, END, Reader, fixed32, fixed64, length, varint};
 
 /// Reads a request; what is invalid in a span, a scope or a resource rejects its spans.
 ///

@@ -19,6 +19,9 @@ const TIGHT: Limits = Limits {
     max_depth: 2,
     max_attributes_per_span: 3,
     max_string_bytes: 8,
+    max_labels: 4,
+    max_label_value_bytes: 32,
+    max_samples: 64,
 };
 
 /// What is done to bytes that were valid.

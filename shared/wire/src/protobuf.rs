@@ -7,7 +7,7 @@
 use crate::error::Error;
 
 /// What [`Reader::tag`] gives at the end of the message; no field has this tag.
-pub(super) const END: u32 = 0;
+pub(crate) const END: u32 = 0;
 
 /// The deepest nesting of groups (a deprecated kind of field) that is skipped.
 const MAX_GROUP_DEPTH: u32 = 64;
@@ -20,28 +20,28 @@ const END_GROUP: u32 = 4;
 const FIXED32: u32 = 5;
 
 /// The tag of a varint field.
-pub(super) const fn varint(field: u32) -> u32 {
+pub(crate) const fn varint(field: u32) -> u32 {
     field << 3 | VARINT
 }
 
 /// The tag of a field of eight bytes.
-pub(super) const fn fixed64(field: u32) -> u32 {
+pub(crate) const fn fixed64(field: u32) -> u32 {
     field << 3 | FIXED64
 }
 
 /// The tag of a field of four bytes.
-pub(super) const fn fixed32(field: u32) -> u32 {
+pub(crate) const fn fixed32(field: u32) -> u32 {
     field << 3 | FIXED32
 }
 
 /// The tag of a string, bytes or message field.
-pub(super) const fn length(field: u32) -> u32 {
+pub(crate) const fn length(field: u32) -> u32 {
     field << 3 | LENGTH
 }
 
 /// Why the bytes are not protobuf, and where: small, because every read may return it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Broken {
+pub(crate) struct Broken {
     /// The address of the byte, which tells the place in the body once that is at hand.
     address: usize,
     what: What,
@@ -58,7 +58,7 @@ enum What {
 
 impl Broken {
     /// The error, with the place in `body`, which is what was read.
-    pub(super) fn in_body(self, body: &[u8]) -> Error {
+    pub(crate) fn in_body(self, body: &[u8]) -> Error {
         let what = match self.what {
             What::Truncated => "field ends after its message",
             What::Varint => "varint longer than 10 bytes",
@@ -74,7 +74,7 @@ impl Broken {
 ///
 /// The reads of one byte are inlined, all else is not: almost every tag and length has one byte.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     /// What was not read yet.
     rest: &'a [u8],
 }
@@ -82,13 +82,13 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Reads a message, or a whole body.
     #[inline]
-    pub(super) fn new(message: &'a [u8]) -> Self {
+    pub(crate) fn new(message: &'a [u8]) -> Self {
         Self { rest: message }
     }
 
     /// What was not read yet.
     #[inline]
-    pub(super) fn rest(self) -> &'a [u8] {
+    pub(crate) fn rest(self) -> &'a [u8] {
         self.rest
     }
 
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
 
     /// The tag of the next field, [`END`] at the end of the message.
     #[inline]
-    pub(super) fn tag(&mut self) -> Result<u32, Broken> {
+    pub(crate) fn tag(&mut self) -> Result<u32, Broken> {
         match *self.rest {
             [] => Ok(END),
             [tag @ 8..0x80, ref rest @ ..] => {
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
 
     /// A varint.
     #[inline]
-    pub(super) fn varint(&mut self) -> Result<u64, Broken> {
+    pub(crate) fn varint(&mut self) -> Result<u64, Broken> {
         match *self.rest {
             [byte @ ..0x80, ref rest @ ..] => {
                 self.rest = rest;
@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
 
     /// Eight bytes, little-endian.
     #[inline]
-    pub(super) fn fixed64(&mut self) -> Result<u64, Broken> {
+    pub(crate) fn fixed64(&mut self) -> Result<u64, Broken> {
         let Some((bytes, rest)) = self.rest.split_first_chunk() else {
             return Err(self.broken(What::Truncated));
         };
@@ -165,7 +165,7 @@ impl<'a> Reader<'a> {
 
     /// Four bytes, little-endian.
     #[inline]
-    pub(super) fn fixed32(&mut self) -> Result<u32, Broken> {
+    pub(crate) fn fixed32(&mut self) -> Result<u32, Broken> {
         let Some((bytes, rest)) = self.rest.split_first_chunk() else {
             return Err(self.broken(What::Truncated));
         };
@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
 
     /// The bytes of a string, bytes or message field.
     #[inline]
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Broken> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Broken> {
         let length = self.varint()?;
         let Some((bytes, rest)) = self.rest.split_at_checked(length as usize) else {
             return Err(self.broken(What::Truncated));
@@ -186,12 +186,12 @@ impl<'a> Reader<'a> {
 
     /// A reader of the message in a field.
     #[inline]
-    pub(super) fn message(&mut self) -> Result<Reader<'a>, Broken> {
+    pub(crate) fn message(&mut self) -> Result<Reader<'a>, Broken> {
         self.bytes().map(Self::new)
     }
 
     /// Passes over the value of a field that is of no interest.
-    pub(super) fn skip(&mut self, tag: u32) -> Result<(), Broken> {
+    pub(crate) fn skip(&mut self, tag: u32) -> Result<(), Broken> {
         self.skip_nested(tag, 0)
     }
 

@@ -1,10 +1,14 @@
 //! Series: a batch as it arrives and is stored, and one as a query evaluates it.
 
+mod builder;
+
 use std::sync::Arc;
 
 use crate::dictionary::Dictionary;
 use crate::histogram::NativeHistogram;
 use crate::labels::Labels;
+
+pub use builder::{BadLabels, SeriesBuilder};
 
 /// The value that says that a series has ended: one NaN of all.
 pub const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
