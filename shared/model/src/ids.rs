@@ -118,6 +118,8 @@ hex_id!(ContentHash, 16);
 pub enum Signal {
     /// Spans.
     Traces,
+    /// Series.
+    Metrics,
 }
 
 impl Signal {
@@ -125,6 +127,7 @@ impl Signal {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Traces => "traces",
+            Self::Metrics => "metrics",
         }
     }
 }

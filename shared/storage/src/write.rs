@@ -14,17 +14,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use model::series::Metadata;
 use model::{ContentHash, Signal, TenantId};
 
+use crate::block::series::EncodedSeries;
 use crate::block::spans::EncodedSpans;
-use crate::index::names::{self, Operation, Operations};
+use crate::index::names::{self, Operation, Operations, Said};
 use crate::index::{FileKey, Window, keys};
-use crate::kv::{Condition, Key, KeyValue, NewItem, Outcome};
+use crate::kv::{Condition, Item, Key, KeyValue, NewItem, Outcome};
 use crate::object::PutOutcome;
 use crate::{Calls, Error, Result, Store};
 
 /// How many names a process remembers to be in the table, all tenants together: 16 MB at most.
 const MAX_KNOWN_NAMES: usize = 1_000_000;
+/// How many names are written at once.
+const CONCURRENT_NAMES: usize = 16;
 /// How often a conditional write of names is repeated when others write the same item.
 const NAME_ATTEMPTS: usize = 16;
 
@@ -49,8 +54,8 @@ pub struct Writer {
 /// What the table is known to have.
 #[derive(Default)]
 struct Known {
-    windows: HashSet<(TenantId, Window)>,
-    /// Fingerprints of tenant, service, kind and operation.
+    windows: HashSet<(TenantId, Signal, Window)>,
+    /// Fingerprints of what tables of names hold: tenant, service, kind and operation; tenant, partition and name.
     names: HashSet<u64, FixedState>,
 }
 
@@ -83,42 +88,167 @@ impl Writer {
     ) -> Result<Stored> {
         let store = self.store.metered(calls);
         let EncodedSpans { bytes, descriptor } = spans;
-        let file = FileKey { level: 0, min_start_ns: descriptor.min_start_ns, content };
+        let file =
+            FileKey { signal: Signal::Traces, level: 0, min_start_ns: descriptor.min_start_ns, content };
         let window = Window::of(descriptor.min_start_ns, descriptor.max_start_ns);
+        let names = self.remember_names(&*store.table, tenant, &descriptor.names);
+        self.store_file(&store, tenant, &file, window, bytes, names, descriptor.encode()).await
+    }
+
+    /// Stores the series of one request durably and visibly, as [`Writer::spans`] does spans.
+    ///
+    /// # Errors
+    /// As [`Writer::spans`].
+    pub async fn series(
+        &self,
+        tenant: &TenantId,
+        content: ContentHash,
+        series: EncodedSeries,
+        calls: &Arc<Calls>,
+    ) -> Result<Stored> {
+        let store = self.store.metered(calls);
+        let EncodedSeries { bytes, descriptor, metrics, label_names, metadata } = series;
+        let min_time_ns = descriptor.min_time_ms.saturating_mul(1_000_000);
+        let max_time_ns = descriptor.max_time_ms.saturating_mul(1_000_000);
+        let file = FileKey { signal: Signal::Metrics, level: 0, min_start_ns: min_time_ns, content };
+        let window = Window::of(min_time_ns, max_time_ns);
+        let names = async {
+            self.remember_texts(&*store.table, keys::metrics_partition(tenant), metrics).await?;
+            self.remember_texts(&*store.table, keys::labels_partition(tenant), label_names).await?;
+            self.remember_metadata(&*store.table, tenant, metadata).await
+        };
+        self.store_file(&store, tenant, &file, window, bytes, names, descriptor.encode()).await
+    }
+
+    /// Object, window and names in any order, then the index item.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one write, named once")]
+    async fn store_file(
+        &self,
+        store: &Store,
+        tenant: &TenantId,
+        file: &FileKey,
+        window: Window,
+        bytes: Bytes,
+        names: impl Future<Output = Result<()>>,
+        item: Vec<u8>,
+    ) -> Result<Stored> {
         let object = file.object(tenant);
-        let (outcome, ()) = futures::future::try_join(
+        let (outcome, (), ()) = futures::future::try_join3(
             store.objects.put_if_absent(&object, bytes),
-            self.remember(&*store.table, tenant, window, &descriptor.names),
+            self.remember_window(&*store.table, tenant, file.signal, window),
+            names,
         )
         .await?;
-        let item = NewItem::lasting(descriptor.encode());
-        store.table.put(file.index(tenant, window, store.layout), item, Condition::None).await?;
+        let key = file.index(tenant, window, store.layout);
+        store.table.put(key, NewItem::lasting(item), Condition::None).await?;
         Ok(Stored { key: object, outcome })
     }
 
-    /// Makes the table know a window and names, where it may not yet.
-    async fn remember(
+    /// Makes the table know a window, where it may not yet.
+    async fn remember_window(
         &self,
         table: &dyn KeyValue,
         tenant: &TenantId,
+        signal: Signal,
         window: Window,
+    ) -> Result<()> {
+        if self.known().windows.contains(&(tenant.clone(), signal, window)) {
+            return Ok(());
+        }
+        table.put(Key::new(keys::TENANTS_PARTITION, tenant.as_str()), empty(), Condition::None).await?;
+        let key = Key::new(keys::windows_partition(tenant, signal), window.to_string());
+        table.put(key, empty(), Condition::None).await?;
+        self.known().windows.insert((tenant.clone(), signal, window));
+        Ok(())
+    }
+
+    /// Makes the table know names that have no value, where it may not yet.
+    async fn remember_texts(
+        &self,
+        table: &dyn KeyValue,
+        partition: String,
+        texts: Vec<String>,
+    ) -> Result<()> {
+        let fingerprint = |text: &str| FixedState::default().hash_one((&partition, text));
+        let new: Vec<String> = {
+            let known = self.known();
+            let is_new = |text: &String| {
+                !text.is_empty()
+                    && text.len() <= names::MAX_NAME_BYTES
+                    && !known.names.contains(&fingerprint(text))
+            };
+            texts.into_iter().filter(is_new).collect()
+        };
+        let put = |text: &String| {
+            let key = Key::new(partition.clone(), names::service_sort(text));
+            async move { table.put(key, empty(), Condition::None).await }
+        };
+        let puts: Vec<_> = new.iter().map(put).collect();
+        stream::iter(puts).buffer_unordered(CONCURRENT_NAMES).try_collect::<Vec<_>>().await?;
+        self.known().remember(new.iter().map(|text| fingerprint(text)));
+        Ok(())
+    }
+
+    /// Makes the table know what is said of families, where it may not yet.
+    async fn remember_metadata(
+        &self,
+        table: &dyn KeyValue,
+        tenant: &TenantId,
+        said: Vec<Metadata>,
+    ) -> Result<()> {
+        for statement in said {
+            let fingerprint = FixedState::default().hash_one((tenant, "metadata", &statement));
+            if statement.family.len() > names::MAX_NAME_BYTES || self.known().names.contains(&fingerprint) {
+                continue;
+            }
+            let family = statement.family.clone();
+            let key = Key::new(keys::metadata_partition(tenant), names::service_sort(&family));
+            let item = table.get(&key).await?;
+            let add = |value: Option<&[u8]>| {
+                let mut known = match value {
+                    Some(value) => Said::parse(&family, value)
+                        .map_err(|err| Error::corrupt(format!("metadata of {family}"), err))?,
+                    None => Said::default(),
+                };
+                let changed = known.insert(statement.clone());
+                Ok((changed || value.is_none()).then(|| known.encode()))
+            };
+            change(table, &key, item, add, &format!("writing the metadata of {family}")).await?;
+            self.known().remember([fingerprint]);
+        }
+        Ok(())
+    }
+
+    /// Makes the table know the names of services and operations, where it may not yet.
+    async fn remember_names(
+        &self,
+        table: &dyn KeyValue,
+        tenant: &TenantId,
         seen: &[(String, i32, String)],
     ) -> Result<()> {
-        if !self.known().windows.contains(&(tenant.clone(), window)) {
-            let empty = || NewItem::lasting(Bytes::from_static(b"1"));
-            table.put(Key::new(keys::TENANTS_PARTITION, tenant.as_str()), empty(), Condition::None).await?;
-            let key = Key::new(keys::windows_partition(tenant), window.to_string());
-            table.put(key, empty(), Condition::None).await?;
-            self.known().windows.insert((tenant.clone(), window));
-        }
         let new = self.unknown(tenant, seen);
         if new.is_empty() {
             return Ok(());
         }
         let keys: Vec<Key> = new.keys().map(|service| service_key(tenant, service)).collect();
         let items = table.batch_get(&keys).await?;
-        for ((service, operations), item) in new.into_iter().zip(items) {
-            self.remember_service(table, tenant, service, operations, item).await?;
+        for ((service, new), item) in new.into_iter().zip(items) {
+            let add = |value: Option<&[u8]>| {
+                let mut operations = match value {
+                    Some(value) => Operations::parse(value)
+                        .map_err(|err| Error::corrupt(format!("names of service {service}"), err))?,
+                    None => Operations::default(),
+                };
+                let mut changed = value.is_none();
+                for operation in &new {
+                    changed |= operations.insert(operation.clone());
+                }
+                Ok(changed.then(|| operations.encode()))
+            };
+            let doing = format!("writing the names of service {service}");
+            change(table, &service_key(tenant, &service), item, add, &doing).await?;
+            let fingerprints = new.iter().map(|new| name_fingerprint(tenant, &service, new.kind, &new.name));
+            self.known().remember(fingerprints);
         }
         Ok(())
     }
@@ -137,49 +267,44 @@ impl Writer {
         new
     }
 
-    async fn remember_service(
-        &self,
-        table: &dyn KeyValue,
-        tenant: &TenantId,
-        service: String,
-        new: Vec<Operation>,
-        mut item: Option<crate::kv::Item>,
-    ) -> Result<()> {
-        let key = service_key(tenant, &service);
-        for _ in 0..NAME_ATTEMPTS {
-            let mut operations = match &item {
-                Some(item) => Operations::parse(&item.value)
-                    .map_err(|err| Error::corrupt(format!("names of service {service}"), err))?,
-                None => Operations::default(),
-            };
-            let mut changed = item.is_none();
-            for operation in &new {
-                changed |= operations.insert(operation.clone());
-            }
-            let condition = item.as_ref().map_or(Condition::Absent, |item| Condition::Version(item.version));
-            let written = !changed
-                || table.put(key.clone(), NewItem::lasting(operations.encode()), condition).await?
-                    == Outcome::Written;
-            if written {
-                let mut known = self.known();
-                if known.names.len() >= MAX_KNOWN_NAMES {
-                    known.names.clear();
-                }
-                let fingerprints =
-                    new.iter().map(|new| name_fingerprint(tenant, &service, new.kind, &new.name));
-                known.names.extend(fingerprints);
-                return Ok(());
-            }
-            item = table.get(&key).await?;
-        }
-        let doing = format!("writing the names of service {service}");
-        Err(Error::unavailable("table", doing, "too many writers at once"))
-    }
-
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         // Whatever a panic left behind, the sets only hold what was written.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Known {
+    fn remember(&mut self, fingerprints: impl IntoIterator<Item = u64>) {
+        if self.names.len() >= MAX_KNOWN_NAMES {
+            self.names.clear();
+        }
+        self.names.extend(fingerprints);
+    }
+}
+
+/// The value of an item whose key says everything.
+fn empty() -> NewItem {
+    NewItem::lasting(Bytes::from_static(b"1"))
+}
+
+/// Replaces an item's value by what `add` makes of it, until nobody else wrote in between; `add` gives nothing if the
+/// value may stay. `item` is the item as it was read last.
+async fn change(
+    table: &dyn KeyValue,
+    key: &Key,
+    mut item: Option<Item>,
+    add: impl Fn(Option<&[u8]>) -> Result<Option<Vec<u8>>>,
+    doing: &str,
+) -> Result<()> {
+    for _ in 0..NAME_ATTEMPTS {
+        let Some(value) = add(item.as_ref().map(|item| &*item.value))? else { return Ok(()) };
+        let condition = item.as_ref().map_or(Condition::Absent, |item| Condition::Version(item.version));
+        if table.put(key.clone(), NewItem::lasting(value), condition).await? == Outcome::Written {
+            return Ok(());
+        }
+        item = table.get(key).await?;
+    }
+    Err(Error::unavailable("table", doing, "too many writers at once"))
 }
 
 fn name_fingerprint(tenant: &TenantId, service: &str, kind: i32, name: &str) -> u64 {

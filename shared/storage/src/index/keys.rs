@@ -100,9 +100,11 @@ fn days_of(year: i64, month: i64, day: i64) -> i64 {
 /// request gets the same names in any process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileKey {
+    /// What it holds.
+    pub signal: Signal,
     /// 0 as it arrived, higher when merged.
     pub level: u8,
-    /// Least start of its spans, ns since the epoch.
+    /// Least start of its spans, or least time of its samples, ns since the epoch.
     pub min_start_ns: i64,
     /// Hash of what it was made from.
     pub content: ContentHash,
@@ -116,7 +118,7 @@ impl FileKey {
         let (year, month, day) = date_of(seconds.div_euclid(86_400));
         let hour = seconds.rem_euclid(86_400) / 3_600;
         let (level, content) = (self.level, self.content);
-        let signal = Signal::Traces.as_str();
+        let signal = self.signal.as_str();
         format!(
             "tenant={tenant}/signal={signal}/date={year:04}-{month:02}-{day:02}/hour={hour:02}/l{level}-{content}.parquet"
         )
@@ -128,36 +130,51 @@ impl FileKey {
     }
 
     /// The file of an index item.
-    pub fn parse(sort: &str) -> Option<Self> {
+    pub fn parse(signal: Signal, sort: &str) -> Option<Self> {
         let mut parts = sort.split('#');
         let (level, start, content) = (parts.next()?, parts.next()?, parts.next()?);
         let min_start_ns = (u64::from_str_radix(start, 16).ok()? ^ 1 << 63) as i64;
-        Some(Self { level: level.parse().ok()?, min_start_ns, content: content.parse().ok()? })
+        Some(Self { signal, level: level.parse().ok()?, min_start_ns, content: content.parse().ok()? })
     }
 
     /// The key of the index item of a file in `window`.
     pub fn index(&self, tenant: &TenantId, window: Window, layout: TableLayout) -> Key {
         let shard = self.content.0[0] % layout.shards.max(1);
-        Key::new(window_partition(tenant, window, shard), self.sort())
+        Key::new(window_partition(tenant, self.signal, window, shard), self.sort())
     }
 }
 
 /// The partition with a share of a window's files.
-pub fn window_partition(tenant: &TenantId, window: Window, shard: u8) -> String {
-    format!("{tenant}#traces#{window}#{shard}")
+pub fn window_partition(tenant: &TenantId, signal: Signal, window: Window, shard: u8) -> String {
+    format!("{tenant}#{}#{window}#{shard}", signal.as_str())
 }
 
 /// The partition with all tenants; no tenant's name has a `#`.
 pub const TENANTS_PARTITION: &str = "#tenants";
 
-/// The partition with a tenant's windows.
-pub fn windows_partition(tenant: &TenantId) -> String {
-    format!("{tenant}#traces#windows")
+/// The partition with the windows in which a tenant has files of a signal.
+pub fn windows_partition(tenant: &TenantId, signal: Signal) -> String {
+    format!("{tenant}#{}#windows", signal.as_str())
 }
 
 /// The partition with a tenant's services.
 pub fn services_partition(tenant: &TenantId) -> String {
     format!("{tenant}#traces#services")
+}
+
+/// The partition with the names of a tenant's metrics.
+pub fn metrics_partition(tenant: &TenantId) -> String {
+    format!("{tenant}#metrics#names")
+}
+
+/// The partition with the names of the labels of a tenant's series.
+pub fn labels_partition(tenant: &TenantId) -> String {
+    format!("{tenant}#metrics#labels")
+}
+
+/// The partition with what senders said of a tenant's metric families.
+pub fn metadata_partition(tenant: &TenantId) -> String {
+    format!("{tenant}#metrics#metadata")
 }
 
 #[cfg(test)]
@@ -169,8 +186,8 @@ mod tests {
     proptest! {
         #[test]
         fn names_come_back_and_sort_by_time(a in any::<i64>(), b in any::<i64>(), hour in -10_000_000i64..10_000_000) {
-            let key = |min_start_ns| FileKey { level: 0, min_start_ns, content: ContentHash([7; 16]) };
-            prop_assert_eq!(FileKey::parse(&key(a).sort()), Some(key(a)));
+            let key = |min_start_ns| FileKey { signal: Signal::Metrics, level: 0, min_start_ns, content: ContentHash([7; 16]) };
+            prop_assert_eq!(FileKey::parse(Signal::Metrics, &key(a).sort()), Some(key(a)));
             prop_assert_eq!(key(a).sort() < key(b).sort(), a < b);
             prop_assert_eq!(Window::parse(&Window::Hour(hour).to_string()), Some(Window::Hour(hour)));
         }
@@ -179,8 +196,12 @@ mod tests {
     #[test]
     fn names_are_as_documented() {
         let tenant = TenantId::default_tenant();
-        let file =
-            FileKey { level: 0, min_start_ns: 1_795_568_400 * SECOND_NS, content: ContentHash([0xab; 16]) };
+        let file = FileKey {
+            signal: Signal::Traces,
+            level: 0,
+            min_start_ns: 1_795_568_400 * SECOND_NS,
+            content: ContentHash([0xab; 16]),
+        };
         let content = "ab".repeat(16);
         assert_eq!(
             file.object(&tenant),

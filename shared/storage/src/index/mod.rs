@@ -6,8 +6,13 @@
 //! | `<tenant>#traces#windows` | `<window>` | nothing: the windows that have files |
 //! | `#tenants` | `<tenant>` | nothing: the tenants that have files |
 //! | `<tenant>#traces#services` | `=<service>` | [`names::Operations`] |
+//! | `<tenant>#metrics#<window>#<shard>` | as for traces | [`SeriesDescriptor`] of a file |
+//! | `<tenant>#metrics#windows` | `<window>` | nothing |
+//! | `<tenant>#metrics#names` | `=<metric>` | nothing: the names of metrics |
+//! | `<tenant>#metrics#labels` | `=<label>` | nothing: the names of labels |
+//! | `<tenant>#metrics#metadata` | `=<family>` | [`names::Said`] |
 //!
-//! A window is an hour of span starts, `2026-11-25T01`. A file is indexed once, in the window of its least start; one
+//! A window is an hour of span starts or sample times, `2026-11-25T01`. A file is indexed once, in the window of its least one; one
 //! that reaches further than [`WINDOW_REACH_NS`] behind it is in the window `wide`, which every query reads. So a query
 //! for some hours reads these, the one before, and `wide`.
 
@@ -15,6 +20,9 @@ mod descriptor;
 pub mod fingerprint;
 pub mod keys;
 pub mod names;
+mod series;
 
 pub use descriptor::{Descriptor, Summary};
 pub use keys::{FileKey, TableLayout, WINDOW_REACH_NS, Window};
+pub(crate) use series::hash_metric;
+pub use series::{SeriesDescriptor, SeriesSummary};

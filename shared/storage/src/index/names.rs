@@ -8,6 +8,8 @@
 
 use std::collections::BTreeSet;
 
+use model::series::{Metadata, MetricType};
+
 use crate::block::parquet::Invalid;
 use crate::block::parquet::thrift::{read_varint, take, write_varint};
 
@@ -92,9 +94,106 @@ pub fn service_of(sort: &str) -> &str {
     sort.strip_prefix('=').unwrap_or(sort)
 }
 
+/// What senders said of one metric family.
+///
+/// ```text
+/// item = u8 version 1  per statement: u8 type  text unit  text help
+/// text = varint length  UTF-8
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Each statement once, in order; at most [`MAX_STATEMENTS`].
+    pub statements: BTreeSet<Metadata>,
+}
+
+/// The most statements that are remembered of one family.
+pub const MAX_STATEMENTS: usize = 8;
+/// Longer help texts are cut.
+const MAX_HELP_BYTES: usize = 1024;
+
+const TYPES: [MetricType; 8] = [
+    MetricType::Unknown,
+    MetricType::Counter,
+    MetricType::Gauge,
+    MetricType::Histogram,
+    MetricType::GaugeHistogram,
+    MetricType::Summary,
+    MetricType::Info,
+    MetricType::StateSet,
+];
+
+impl Said {
+    /// Adds a statement; returns whether that changed anything.
+    pub fn insert(&mut self, mut statement: Metadata) -> bool {
+        statement.help.truncate(statement.help.floor_char_boundary(MAX_HELP_BYTES));
+        statement.unit.truncate(statement.unit.floor_char_boundary(MAX_HELP_BYTES));
+        self.statements.len() < MAX_STATEMENTS && self.statements.insert(statement)
+    }
+
+    /// The item's value.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        for statement in &self.statements {
+            out.push(TYPES.iter().position(|other| *other == statement.metric_type).unwrap_or(0) as u8);
+            for text in [&statement.unit, &statement.help] {
+                write_varint(&mut out, text.len() as u64);
+                out.extend_from_slice(text.as_bytes());
+            }
+        }
+        out
+    }
+
+    /// Reads an item's value, which is of `family`.
+    ///
+    /// # Errors
+    /// The bytes are not one, or of a later version.
+    pub fn parse(family: &str, mut bytes: &[u8]) -> Result<Self, Invalid> {
+        fn text(bytes: &mut &[u8]) -> Result<String, Invalid> {
+            let len = usize::try_from(read_varint(bytes)?).map_err(|_| Invalid("text is too long"))?;
+            let text = std::str::from_utf8(take(bytes, len)?).map_err(|_| Invalid("text is not UTF-8"))?;
+            Ok(text.to_owned())
+        }
+        if take(&mut bytes, 1)?[0] != VERSION {
+            return Err(Invalid("item of metadata has an unknown version"));
+        }
+        let mut said = Self::default();
+        while !bytes.is_empty() {
+            let metric_type =
+                TYPES.get(usize::from(take(&mut bytes, 1)?[0])).ok_or(Invalid("unknown metric type"))?;
+            let (unit, help) = (text(&mut bytes)?, text(&mut bytes)?);
+            said.statements.insert(Metadata {
+                family: family.to_owned(),
+                metric_type: *metric_type,
+                unit,
+                help,
+            });
+        }
+        Ok(said)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_said_of_a_family_comes_back() {
+        let statement = |metric_type, help: &str| Metadata {
+            family: "up".to_owned(),
+            metric_type,
+            unit: String::new(),
+            help: help.to_owned(),
+        };
+        let mut said = Said::default();
+        assert!(said.insert(statement(MetricType::Gauge, "Is it?")));
+        assert!(!said.insert(statement(MetricType::Gauge, "Is it?")));
+        assert!(said.insert(statement(MetricType::StateSet, "é")));
+        assert_eq!(Said::parse("up", &said.encode()), Ok(said.clone()));
+        for n in 0..20 {
+            said.insert(statement(MetricType::Counter, &n.to_string()));
+        }
+        assert_eq!(said.statements.len(), MAX_STATEMENTS);
+    }
 
     fn operation(name: &str, kind: i32) -> Operation {
         Operation { name: name.to_owned(), kind }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::search::{Condition, TraceSearch};
-use model::{TenantId, TimeRange};
+use model::{Signal, TenantId, TimeRange};
 
 use crate::block::parquet::Invalid;
 use crate::index::{FileKey, Summary, Window, keys};
@@ -36,39 +36,42 @@ impl IndexedFile {
     }
 }
 
-/// The windows in which a tenant has files.
+/// The windows in which a tenant has files of a signal.
 ///
 /// # Errors
 /// As the table.
-pub(super) async fn known_windows(store: &Store, tenant: &TenantId) -> Result<Vec<Window>> {
-    let items = range_all(&*store.table, &keys::windows_partition(tenant), SortRange::ALL).await?;
+pub(super) async fn known_windows(store: &Store, tenant: &TenantId, signal: Signal) -> Result<Vec<Window>> {
+    let items = range_all(&*store.table, &keys::windows_partition(tenant, signal), SortRange::ALL).await?;
     let window = |(sort, _): &(String, _)| {
         Window::parse(sort).ok_or_else(|| Error::corrupt(format!("window {sort}"), "name is not a window's"))
     };
     items.iter().map(window).collect()
 }
 
-/// The files of these windows.
+/// The files of a signal in these windows.
 ///
 /// # Errors
 /// As the table.
 pub(super) async fn files(
     store: &Store,
     tenant: &TenantId,
+    signal: Signal,
     windows: Vec<Window>,
 ) -> Result<Vec<IndexedFile>> {
     let shards = store.layout.shards.max(1);
     // Collected first: a lazy iterator of futures inside of a future keeps that from being `Send`.
     let partitions: Vec<_> = windows
         .into_iter()
-        .flat_map(|window| (0..shards).map(move |shard| keys::window_partition(tenant, window, shard)))
+        .flat_map(|window| {
+            (0..shards).map(move |shard| keys::window_partition(tenant, signal, window, shard))
+        })
         .map(|partition| async move { range_all(&*store.table, &partition, SortRange::ALL).await })
         .collect();
     let pages: Vec<_> =
         stream::iter(partitions).buffer_unordered(CONCURRENT_PARTITIONS).try_collect().await?;
     let mut files = Vec::with_capacity(pages.iter().map(Vec::len).sum());
     for (sort, item) in pages.into_iter().flatten() {
-        let key = FileKey::parse(&sort)
+        let key = FileKey::parse(signal, &sort)
             .ok_or_else(|| Error::corrupt(format!("index item {sort}"), "key is not a file's"))?;
         files.push(IndexedFile { key, item: item.value });
     }

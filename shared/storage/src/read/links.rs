@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use foldhash::fast::FixedState;
 use futures::stream::TryStreamExt as _;
 use model::dictionary::Dictionary;
-use model::{SpanColumns, SpanId, TenantId, TimeRange, TraceId};
+use model::{Signal, SpanColumns, SpanId, TenantId, TimeRange, TraceId};
 
 use super::Limits;
 use super::fetch::{self, Asker};
@@ -35,8 +35,8 @@ pub async fn service_links(
     range: TimeRange,
     limits: &Limits,
 ) -> Result<Vec<ServiceLink>> {
-    let known = index::known_windows(store, tenant).await?;
-    let files = index::files(store, tenant, index::windows_in(&known, range)).await?;
+    let known = index::known_windows(store, tenant, Signal::Traces).await?;
+    let files = index::files(store, tenant, Signal::Traces, index::windows_in(&known, range)).await?;
     let mut n_spans = 0;
     let mut wanted = Vec::new();
     for file in &files {

@@ -11,6 +11,7 @@ mod evaluate;
 mod fetch;
 mod index;
 mod links;
+mod series;
 mod traces;
 mod windows;
 
@@ -25,6 +26,9 @@ use crate::{Error, Result, Store};
 
 pub use crate::index::names::Operation;
 pub use links::{ServiceLink, service_links};
+pub use series::{
+    Selection, SeriesLimits, exemplars, label_names, label_sets, label_values, metadata, select,
+};
 pub use traces::{search, traces_by_id};
 pub use windows::{StoredWindow, tenants, verify, windows};
 

@@ -7,7 +7,7 @@ use futures::stream::TryStreamExt as _;
 use model::search::TraceSearch;
 use model::spans::SpanView;
 use model::time::HOUR_NS;
-use model::{SpanColumns, TenantId, TimeRange, TraceId};
+use model::{Signal, SpanColumns, TenantId, TimeRange, TraceId};
 
 use super::fetch::{self, Asker};
 use super::index::{self, IndexedFile};
@@ -33,8 +33,8 @@ pub async fn traces_by_id(
     ids: &[TraceId],
     limits: &Limits,
 ) -> Result<TraceSet> {
-    let windows = index::known_windows(store, tenant).await?;
-    let files = index::files(store, tenant, windows).await?;
+    let windows = index::known_windows(store, tenant, Signal::Traces).await?;
+    let files = index::files(store, tenant, Signal::Traces, windows).await?;
     gather(&Asker::new(store, tenant, limits.max_bytes), &files, ids, limits).await
 }
 
@@ -49,8 +49,9 @@ pub async fn search(
     limits: &Limits,
 ) -> Result<TraceSet> {
     let asker = Asker::new(store, tenant, limits.max_bytes);
-    let known = index::known_windows(store, tenant).await?;
-    let mut files = index::files(store, tenant, index::windows_in(&known, search.range)).await?;
+    let known = index::known_windows(store, tenant, Signal::Traces).await?;
+    let mut files =
+        index::files(store, tenant, Signal::Traces, index::windows_in(&known, search.range)).await?;
     let found = find(&asker, &files, search).await?;
     let (Some(newest), Some(oldest)) = (found.first(), found.last()) else { return Ok(TraceSet::default()) };
 
@@ -62,7 +63,7 @@ pub async fn search(
     let searched = index::windows_in(&known, search.range);
     let more =
         index::windows_in(&known, around).into_iter().filter(|window| !searched.contains(window)).collect();
-    files.extend(index::files(store, tenant, more).await?);
+    files.extend(index::files(store, tenant, Signal::Traces, more).await?);
     let ids: Vec<TraceId> = found.iter().map(|&(id, _)| id).collect();
     gather(&asker, &files, &ids, limits).await
 }

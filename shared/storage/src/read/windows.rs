@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::TenantId;
+use model::{Signal, TenantId};
 
 use super::index::{self, IndexedFile};
 use crate::block::reference;
@@ -51,8 +51,8 @@ pub async fn tenants(store: &Store) -> Result<Vec<TenantId>> {
 /// As the table.
 pub async fn windows(store: &Store, tenant: &TenantId) -> Result<Vec<StoredWindow>> {
     let mut stored: BTreeMap<(Window, u8), StoredWindow> = BTreeMap::new();
-    for window in index::known_windows(store, tenant).await? {
-        for file in index::files(store, tenant, vec![window]).await? {
+    for window in index::known_windows(store, tenant, Signal::Traces).await? {
+        for file in index::files(store, tenant, Signal::Traces, vec![window]).await? {
             let summary = file.summary()?;
             let level = file.key.level;
             let entry = stored.entry((window, level)).or_insert_with(|| StoredWindow {
@@ -85,9 +85,9 @@ pub async fn windows(store: &Store, tenant: &TenantId) -> Result<Vec<StoredWindo
 /// # Errors
 /// As the stores; the first file that is missing, cut off, unreadable or read differently.
 pub async fn verify(store: &Store, tenant: &TenantId) -> Result<u64> {
-    let windows = index::known_windows(store, tenant).await?;
+    let windows = index::known_windows(store, tenant, Signal::Traces).await?;
     let mut n_rows = 0;
-    for file in index::files(store, tenant, windows).await? {
+    for file in index::files(store, tenant, Signal::Traces, windows).await? {
         n_rows += verify_file(store, tenant, &file).await?;
     }
     Ok(n_rows)

@@ -22,6 +22,8 @@ pub enum Logical {
     String,
     /// JSON text.
     Json,
+    /// Milliseconds since the epoch, UTC.
+    TimestampMs,
     /// Nanoseconds since the epoch, UTC.
     TimestampNs,
     /// A group of one repeated group of key and value.
@@ -153,6 +155,7 @@ fn write_node(w: &mut Writer, node: &Node) {
         Logical::Map => (Some(1), 2),
         Logical::List => (Some(3), 3),
         Logical::Json => (Some(19), 12),
+        Logical::TimestampMs => (Some(9), 8),
         Logical::TimestampNs => (None, 8),
     };
     if let Some(converted) = converted {
@@ -160,10 +163,13 @@ fn write_node(w: &mut Writer, node: &Node) {
     }
     w.structure(10, |w| {
         w.structure(union_field, |w| {
-            if node.logical == Logical::TimestampNs {
-                w.bool(1, true);
-                w.structure(2, |w| w.structure(3, |_| {}));
-            }
+            let unit = match node.logical {
+                Logical::TimestampMs => 1,
+                Logical::TimestampNs => 3,
+                _ => return,
+            };
+            w.bool(1, true);
+            w.structure(2, |w| w.structure(unit, |_| {}));
         });
     });
 }

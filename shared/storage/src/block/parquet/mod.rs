@@ -35,6 +35,8 @@ pub mod encoding {
     pub const DELTA_BINARY_PACKED: i32 = 5;
     /// Positions in the chunk's dictionary page.
     pub const RLE_DICTIONARY: i32 = 8;
+    /// Doubles by the place of their bytes: first bytes, second bytes, ….
+    pub const BYTE_STREAM_SPLIT: i32 = 9;
 }
 
 /// How a column's values are stored, by Parquet's numbers.

@@ -269,9 +269,33 @@ impl Pages {
     /// # Errors
     /// The values are none.
     pub fn doubles(&self) -> Result<Vec<f64>, Invalid> {
+        if self.encoding == encoding::BYTE_STREAM_SPLIT {
+            let n = self.n_values;
+            let n_bytes = n.checked_mul(8).ok_or(Invalid("page has too many values"))?;
+            let streams = self.values().get(..n_bytes).ok_or(Invalid("data is cut off"))?;
+            let bits = |at: usize| std::array::from_fn(|place| streams[place * n + at]);
+            return Ok((0..n).map(|at| f64::from_le_bytes(bits(at))).collect());
+        }
         self.fixed(8, |bytes| {
             f64::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length"))
         })
+    }
+
+    /// Bytes.
+    ///
+    /// # Errors
+    /// The values are none.
+    pub fn blobs(&self) -> Result<Vec<&[u8]>, Invalid> {
+        if self.encoding != encoding::PLAIN {
+            return Err(Invalid("bytes have an unexpected encoding"));
+        }
+        let mut rest = self.values();
+        let mut blobs = Vec::with_capacity(self.n_values.min(rest.len() / 4));
+        for _ in 0..self.n_values {
+            let len: [u8; 4] = take(&mut rest, 4)?.try_into().expect("invariant: as many taken");
+            blobs.push(take(&mut rest, u32::from_le_bytes(len) as usize)?);
+        }
+        Ok(blobs)
     }
 
     /// Truths.

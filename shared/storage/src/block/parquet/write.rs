@@ -196,6 +196,45 @@ impl ChunkWriter {
         self.finish(levels, 0, encoding::PLAIN)
     }
 
+    /// Doubles, split by the place of their bytes: for measured values, whose high bytes are alike and low ones often
+    /// zero. Plain ones compress worse.
+    pub fn split_doubles(&mut self, levels: Levels<'_>, values: &[f64]) -> Chunk {
+        self.begin(levels);
+        let start = self.data.len();
+        self.data.resize(start + values.len() * 8, 0);
+        let streams = &mut self.data[start..];
+        for (at, value) in values.iter().enumerate() {
+            for (place, byte) in value.to_le_bytes().into_iter().enumerate() {
+                streams[place * values.len() + at] = byte;
+            }
+        }
+        self.finish(levels, 0, encoding::BYTE_STREAM_SPLIT)
+    }
+
+    /// 64-bit numbers, each of a few or all near each other: times.
+    pub fn times(&mut self, levels: Levels<'_>, values: &[i64]) -> Chunk {
+        let mut distinct: Vec<i64> =
+            values.iter().step_by(values.len().div_ceil(64).max(1)).copied().collect();
+        let n_looked_at = distinct.len();
+        distinct.sort_unstable();
+        distinct.dedup();
+        if distinct.len() * 2 > n_looked_at {
+            self.changing_i64(levels, values)
+        } else {
+            self.repeated_i64(levels, values)
+        }
+    }
+
+    /// Bytes as they are.
+    pub fn blobs<'b>(&mut self, levels: Levels<'_>, values: impl Iterator<Item = &'b [u8]>) -> Chunk {
+        self.begin(levels);
+        for value in values {
+            self.data.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            self.data.extend_from_slice(value);
+        }
+        self.finish(levels, 0, encoding::PLAIN)
+    }
+
     /// Truths, one bit each.
     pub fn bools(&mut self, levels: Levels<'_>, values: &[bool]) -> Chunk {
         self.begin(levels);

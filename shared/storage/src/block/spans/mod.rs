@@ -23,19 +23,19 @@
 //! [`encode()`] writes a file, [`decode()`] reads columns of it, [`rows_with_attribute`] looks for a value without building
 //! columns. The order of spans and of attributes is kept. The file's metadata has `spandrel.layout` = `spans/1`.
 
-use std::ops::Range;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
 
+use super::parquet::Physical;
 use super::parquet::file::{self, Content, Leaf, Logical, Node, Occurs};
-use super::parquet::{Invalid, Physical};
 use crate::index::Descriptor;
 
 mod decode;
 mod encode;
 mod find;
 
+pub use super::parts::{ChunkTable, Parts, Projection};
 pub use decode::decode;
 pub use encode::encode;
 pub use find::{may_have_key, rows_with_attribute};
@@ -164,70 +164,6 @@ pub mod column {
 
 static LEAVES: LazyLock<Vec<Leaf>> = LazyLock::new(|| file::leaves(NODES));
 
-/// A set of columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Projection(u64);
-
-impl Projection {
-    /// All columns.
-    pub const ALL: Self = Self((1 << column::COUNT) - 1);
-
-    /// These columns and `trace_id`.
-    pub const fn of(columns: &[usize]) -> Self {
-        let mut bits = 1 << column::TRACE_ID;
-        let mut i = 0;
-        while i < columns.len() {
-            bits |= 1 << columns[i];
-            i += 1;
-        }
-        Self(bits)
-    }
-
-    /// These and those.
-    #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Whether a column is in the set.
-    pub const fn has(self, column: usize) -> bool {
-        self.0 >> column & 1 == 1
-    }
-}
-
-/// Where the chunks of a file are: they lie end to end behind the magic number, in the order of the columns.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ChunkTable {
-    /// Per column the length of its chunk, and whether it is compressed.
-    pub chunks: Vec<(u64, bool)>,
-}
-
-impl ChunkTable {
-    /// The bytes of a column's chunk in the file.
-    pub fn range(&self, column: usize) -> Range<u64> {
-        let start = file::MAGIC.len() as u64 + self.chunks[..column].iter().map(|chunk| chunk.0).sum::<u64>();
-        start..start + self.chunks[column].0
-    }
-
-    /// The ranges of `projection`'s chunks, those less than `gap` bytes apart joined.
-    pub fn ranges(&self, projection: Projection, gap: u64) -> Vec<Range<u64>> {
-        let mut ranges: Vec<Range<u64>> = Vec::new();
-        let mut start = file::MAGIC.len() as u64;
-        for (column, chunk) in self.chunks.iter().enumerate() {
-            let range = start..start + chunk.0;
-            start = range.end;
-            if !projection.has(column) {
-                continue;
-            }
-            match ranges.last_mut() {
-                Some(last) if range.start - last.end <= gap => last.end = range.end,
-                _ => ranges.push(range),
-            }
-        }
-        ranges
-    }
-}
-
 /// A file of spans and what planning needs to know of it.
 #[derive(Debug, Clone)]
 pub struct EncodedSpans {
@@ -235,37 +171,4 @@ pub struct EncodedSpans {
     pub bytes: Bytes,
     /// What planning needs to know of it.
     pub descriptor: Descriptor,
-}
-
-/// Parts of a file that were fetched.
-#[derive(Debug, Clone, Default)]
-pub struct Parts {
-    parts: Vec<(u64, Bytes)>,
-}
-
-impl Parts {
-    /// No parts.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The whole file.
-    pub fn whole(file: Bytes) -> Self {
-        Self { parts: vec![(0, file)] }
-    }
-
-    /// Adds the bytes of the file from `offset` on.
-    pub fn add(&mut self, offset: u64, bytes: Bytes) {
-        self.parts.push((offset, bytes));
-    }
-
-    fn get(&self, range: &Range<u64>) -> Result<&[u8], Invalid> {
-        let part = |(offset, bytes): &'_ (u64, Bytes)| {
-            let start = range.start.checked_sub(*offset)? as usize;
-            let end = (range.end - offset) as usize;
-            (end <= bytes.len()).then_some(start..end)
-        };
-        let found = self.parts.iter().find_map(|entry| part(entry).map(|range| &entry.1[range]));
-        found.ok_or(Invalid("file is shorter than its index says"))
-    }
 }

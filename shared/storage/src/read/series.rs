@@ -1,0 +1,530 @@
+//! Series: selection, lookups, exemplars.
+//!
+//! A question reads the index items of the windows that it touches, keeps the files that may hold one of its metrics in
+//! its time range, fetches the leading columns of each in one range, and takes the rows that pass its matchers. Rows of
+//! one label set are joined over all files.
+//!
+//! Where files have different values for one series and time, the greatest value by its bits counts: a rule that needs
+//! no order of arrival, and that every reader and every merge follows. Equal samples count once.
+//!
+//! Delta series become cumulative by adding up from the start of the window: counters that begin at the window, as after
+//! a restart.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use futures::TryStreamExt as _;
+use hashbrown::HashTable;
+use model::labels::METRIC_NAME;
+use model::series::{Exemplar, HistogramSample, Metadata, Temporality};
+use model::{Labels, Matcher, Series, Signal, TenantId, TimeRange};
+
+use super::fetch::{self, Asker};
+use super::index::{self, IndexedFile};
+use crate::block::parts::Projection;
+use crate::block::series::{self, FileSeries, SeriesHasher, Wanted, column};
+use crate::index::{SeriesSummary, keys, names};
+use crate::kv::{Key, SortRange, range_all};
+use crate::{Error, Result, Store};
+
+/// A selector with its time window.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// What its series must pass; all of it.
+    pub matchers: Vec<Matcher>,
+    /// Samples after this instant, ms since the epoch,
+    pub start_ms_exclusive: i64,
+    /// up to this one.
+    pub end_ms: i64,
+}
+
+/// How much one question about series may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeriesLimits {
+    /// Series of one selector, or in the answer to a lookup.
+    pub max_series: u64,
+    /// Samples, those of all selectors together.
+    pub max_samples: u64,
+    /// Bytes read from objects.
+    pub max_bytes: u64,
+}
+
+impl Default for SeriesLimits {
+    fn default() -> Self {
+        Self { max_series: 500_000, max_samples: 50_000_000, max_bytes: 4 << 30 }
+    }
+}
+
+/// The series of each selection with their samples in its window, cumulative and ascending by time, in no order.
+///
+/// # Errors
+/// As the stores; over a limit.
+pub async fn select(
+    store: &Store,
+    tenant: &TenantId,
+    selections: &[Selection],
+    limits: &SeriesLimits,
+) -> Result<Vec<Vec<Series>>> {
+    let mut selected = Vec::with_capacity(selections.len());
+    let asker = Asker::new(store, tenant, limits.max_bytes);
+    let mut n_samples = 0;
+    for selection in selections {
+        let mut joined = Joined::new(limits.max_series, limits.max_samples.saturating_sub(n_samples));
+        if selection.start_ms_exclusive < selection.end_ms {
+            let first_ms = selection.start_ms_exclusive.saturating_add(1);
+            let question = Question {
+                projection: SELECTED,
+                selectors: vec![selection.matchers.clone()],
+                first_ms,
+                last_ms: selection.end_ms,
+            };
+            each_file(store, tenant, &asker, question, |file| joined.add(&file, first_ms, selection.end_ms))
+                .await?;
+        }
+        n_samples += joined.n_samples;
+        selected.push(joined.finish());
+    }
+    Ok(selected)
+}
+
+const SELECTED: Projection = Projection::of(&[
+    column::METRIC,
+    column::LABEL_NAME,
+    column::LABEL_VALUE,
+    column::SAMPLE_TIME,
+    column::SAMPLE_VALUE,
+    column::TEMPORALITY,
+    column::HISTOGRAMS,
+]);
+const LABELS: Projection = Projection::of(&[column::METRIC, column::LABEL_NAME, column::LABEL_VALUE]);
+const EXEMPLARS: Projection =
+    Projection::of(&[column::METRIC, column::LABEL_NAME, column::LABEL_VALUE, column::EXEMPLARS]);
+
+/// The label sets that pass any of the selectors and have something from `first_ms` to `last_ms`, as far as their files
+/// tell; sorted. Of no selectors, all.
+///
+/// # Errors
+/// As the stores; over a limit.
+pub async fn label_sets(
+    store: &Store,
+    tenant: &TenantId,
+    selectors: &[Vec<Matcher>],
+    (first_ms, last_ms): (i64, i64),
+    limits: &SeriesLimits,
+) -> Result<Vec<Labels>> {
+    let asker = Asker::new(store, tenant, limits.max_bytes);
+    let mut seen: HashTable<u128> = HashTable::new();
+    let mut sets = Vec::new();
+    let mut texts = Texts::default();
+    let question = Question { projection: LABELS, selectors: selectors.to_vec(), first_ms, last_ms };
+    each_file(store, tenant, &asker, question, |file| {
+        for row in &file.rows {
+            if seen.find(row.hash as u64, |other| *other == row.hash).is_none() {
+                seen.insert_unique(row.hash as u64, row.hash, |hash| *hash as u64);
+                sets.push(file.labels_with(row, &mut |text| texts.share(text)));
+            }
+        }
+        within(sets.len() as u64, limits.max_series, "series")
+    })
+    .await?;
+    sets.sort_unstable();
+    Ok(sets)
+}
+
+/// The names of labels, sorted; without selectors all that the tenant ever had, else of the series that pass any.
+///
+/// # Errors
+/// As the stores; over a limit.
+pub async fn label_names(
+    store: &Store,
+    tenant: &TenantId,
+    selectors: &[Vec<Matcher>],
+    (first_ms, last_ms): (i64, i64),
+    limits: &SeriesLimits,
+) -> Result<Vec<String>> {
+    if selectors.is_empty() {
+        let mut names = known_texts(store, &keys::labels_partition(tenant)).await?;
+        if !names.is_empty() {
+            let at = names.partition_point(|name| name.as_str() < METRIC_NAME);
+            names.insert(at, METRIC_NAME.to_owned());
+        }
+        return Ok(names);
+    }
+    let asker = Asker::new(store, tenant, limits.max_bytes);
+    let mut names: BTreeSet<String> = BTreeSet::new();
+    let question = Question { projection: LABELS, selectors: selectors.to_vec(), first_ms, last_ms };
+    each_file(store, tenant, &asker, question, |file| {
+        for row in &file.rows {
+            for name in
+                file.label_names(row).chain((!file.label(row, METRIC_NAME).is_empty()).then_some(METRIC_NAME))
+            {
+                if !names.contains(name) {
+                    names.insert(name.to_owned());
+                }
+            }
+        }
+        within(names.len() as u64, limits.max_series, "labels")
+    })
+    .await?;
+    Ok(names.into_iter().collect())
+}
+
+/// The values of a label, sorted; of the series that pass any of the selectors, or of all. The names of metrics
+/// without selectors are those that the tenant ever had.
+///
+/// # Errors
+/// As the stores; over a limit.
+pub async fn label_values(
+    store: &Store,
+    tenant: &TenantId,
+    name: &str,
+    selectors: &[Vec<Matcher>],
+    (first_ms, last_ms): (i64, i64),
+    limits: &SeriesLimits,
+) -> Result<Vec<String>> {
+    if selectors.is_empty() && name == METRIC_NAME {
+        return known_texts(store, &keys::metrics_partition(tenant)).await;
+    }
+    let asker = Asker::new(store, tenant, limits.max_bytes);
+    let mut values: BTreeSet<String> = BTreeSet::new();
+    let question = Question { projection: LABELS, selectors: selectors.to_vec(), first_ms, last_ms };
+    each_file(store, tenant, &asker, question, |file| {
+        for row in &file.rows {
+            let value = file.label(row, name);
+            if !value.is_empty() && !values.contains(value) {
+                values.insert(value.to_owned());
+            }
+        }
+        within(values.len() as u64, limits.max_series, "label values")
+    })
+    .await?;
+    Ok(values.into_iter().collect())
+}
+
+/// What senders said of metric families: of one, or of all; by family.
+///
+/// # Errors
+/// As the table.
+pub async fn metadata(store: &Store, tenant: &TenantId, family: Option<&str>) -> Result<Vec<Metadata>> {
+    let partition = keys::metadata_partition(tenant);
+    let items = match family {
+        Some(family) if family.len() > names::MAX_NAME_BYTES => Vec::new(),
+        Some(family) => {
+            let sort = names::service_sort(family);
+            let item = store.table.get(&Key::new(partition, sort.clone())).await?;
+            item.map(|item| (sort, item)).into_iter().collect()
+        }
+        None => range_all(&*store.table, &partition, SortRange::ALL).await?,
+    };
+    let mut said = Vec::new();
+    for (sort, item) in items {
+        let family = names::service_of(&sort);
+        let statements = names::Said::parse(family, &item.value)
+            .map_err(|err| Error::corrupt(format!("metadata of {family}"), err))?;
+        said.extend(statements.statements);
+    }
+    Ok(said)
+}
+
+/// The exemplars of the series that pass any of the selectors, by label set; each list ascending by time.
+///
+/// # Errors
+/// As the stores; over a limit.
+pub async fn exemplars(
+    store: &Store,
+    tenant: &TenantId,
+    selectors: &[Vec<Matcher>],
+    (first_ms, last_ms): (i64, i64),
+    limits: &SeriesLimits,
+) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
+    let asker = Asker::new(store, tenant, limits.max_bytes);
+    let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
+    let mut n_exemplars = 0;
+    let question = Question { projection: EXEMPLARS, selectors: selectors.to_vec(), first_ms, last_ms };
+    each_file(store, tenant, &asker, question, |file| {
+        for row in &file.rows {
+            let within =
+                row.exemplars.iter().filter(|exemplar| (first_ms..=last_ms).contains(&exemplar.time_ms));
+            let mut within = within.peekable();
+            if within.peek().is_some() {
+                let list = found.entry(file.labels(row)).or_default();
+                let n_before = list.len();
+                list.extend(within.cloned());
+                n_exemplars += (list.len() - n_before) as u64;
+            }
+        }
+        within(n_exemplars, limits.max_samples, "exemplars")
+    })
+    .await?;
+    for list in found.values_mut() {
+        list.sort_by(|a, b| a.time_ms.cmp(&b.time_ms).then_with(|| a.labels.cmp(&b.labels)));
+        list.dedup();
+    }
+    Ok(found.into_iter().collect())
+}
+
+fn within(n: u64, limit: u64, unit: &'static str) -> Result<()> {
+    if n > limit { Err(Error::OverLimit { limit, unit }) } else { Ok(()) }
+}
+
+async fn known_texts(store: &Store, partition: &str) -> Result<Vec<String>> {
+    let items = range_all(&*store.table, partition, SortRange::ALL).await?;
+    Ok(items.into_iter().map(|(sort, _)| names::service_of(&sort).to_owned()).collect())
+}
+
+/// What is asked of files.
+struct Question {
+    projection: Projection,
+    selectors: Vec<Vec<Matcher>>,
+    first_ms: i64,
+    last_ms: i64,
+}
+
+/// Hands the wanted rows of each file that may have some to `take`, in the order of the files.
+async fn each_file(
+    store: &Store,
+    tenant: &TenantId,
+    asker: &Asker,
+    question: Question,
+    mut take: impl FnMut(FileSeries) -> Result<()>,
+) -> Result<()> {
+    let range = TimeRange {
+        start_ns: question.first_ms.saturating_mul(1_000_000),
+        end_ns_exclusive: question.last_ms.saturating_add(1).saturating_mul(1_000_000),
+    };
+    let known = index::known_windows(store, tenant, Signal::Metrics).await?;
+    let windows = index::windows_in(&known, range);
+    let mut files = index::files(store, tenant, Signal::Metrics, windows).await?;
+    let metrics = wanted_metrics(&question.selectors);
+    let mut kept = Vec::with_capacity(files.len());
+    for file in files.drain(..) {
+        if may_match(&file, &question, metrics.as_deref())? {
+            kept.push(file);
+        }
+    }
+    let question = Arc::new(question);
+    let hasher = SeriesHasher::default();
+    let decoded = fetch::each(kept, |file| {
+        let (asker, question, hasher) = (asker.clone(), Arc::clone(&question), hasher.clone());
+        async move { read_file(&asker, &file, &question, &hasher).await }
+    });
+    let mut decoded = std::pin::pin!(decoded);
+    while let Some(file) = decoded.try_next().await? {
+        take(file)?;
+    }
+    Ok(())
+}
+
+async fn read_file(
+    asker: &Asker,
+    file: &IndexedFile,
+    question: &Question,
+    hasher: &SeriesHasher,
+) -> Result<FileSeries> {
+    let summary = SeriesSummary::parse(&file.item).map_err(|err| file.corrupt(err))?;
+    let table = summary.chunks().map_err(|err| file.corrupt(err))?;
+    let parts = asker.parts(file, &table, question.projection).await?;
+    let wanted = Wanted { projection: question.projection, selectors: &question.selectors };
+    series::decode(&table, &parts, wanted, hasher).map_err(|err| file.corrupt(err))
+}
+
+/// Hashes of the metrics of which a file must have one, if the selectors name them all outright.
+fn wanted_metrics(selectors: &[Vec<Matcher>]) -> Option<Vec<u64>> {
+    let mut hashes = Vec::new();
+    for matchers in selectors {
+        let named =
+            matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME).find_map(Matcher::values)?;
+        hashes.extend(named.into_iter().map(crate::index::hash_metric));
+    }
+    (!selectors.is_empty()).then_some(hashes)
+}
+
+fn may_match(file: &IndexedFile, question: &Question, metrics: Option<&[u64]>) -> Result<bool> {
+    let summary = SeriesSummary::parse(&file.item).map_err(|err| file.corrupt(err))?;
+    if summary.min_time_ms > question.last_ms || summary.max_time_ms < question.first_ms {
+        return Ok(false);
+    }
+    let Some(metrics) = metrics else { return Ok(true) };
+    for &metric in metrics {
+        if summary.may_have_metric(metric).map_err(|err| file.corrupt(err))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Texts of labels, each once.
+#[derive(Default)]
+struct Texts(HashMap<Box<str>, Arc<str>>);
+
+impl Texts {
+    fn share(&mut self, text: &str) -> Arc<str> {
+        if let Some(shared) = self.0.get(text) {
+            return Arc::clone(shared);
+        }
+        let shared: Arc<str> = text.into();
+        self.0.insert(text.into(), Arc::clone(&shared));
+        shared
+    }
+}
+
+/// Series joined over files.
+struct Joined {
+    places: HashTable<(u128, u32)>,
+    series: Vec<Growing>,
+    texts: Texts,
+    n_samples: u64,
+    max_series: u64,
+    max_samples: u64,
+}
+
+/// A series as far as it was read.
+struct Growing {
+    labels: Labels,
+    temporality: Temporality,
+    time_ms: Vec<i64>,
+    value: Vec<f64>,
+    histograms: Vec<HistogramSample>,
+    is_sorted: bool,
+}
+
+impl Joined {
+    fn new(max_series: u64, max_samples: u64) -> Self {
+        Self {
+            places: HashTable::new(),
+            series: Vec::new(),
+            texts: Texts::default(),
+            n_samples: 0,
+            max_series,
+            max_samples,
+        }
+    }
+
+    fn add(&mut self, file: &FileSeries, first_ms: i64, last_ms: i64) -> Result<()> {
+        for row in &file.rows {
+            let times = &file.time_ms[row.samples.clone()];
+            let start = row.samples.start + times.partition_point(|&time_ms| time_ms < first_ms);
+            let end = row.samples.start + times.partition_point(|&time_ms| time_ms <= last_ms);
+            let is_within = |sample: &&HistogramSample| (first_ms..=last_ms).contains(&sample.time_ms);
+            if start == end && !row.histograms.iter().any(|sample| is_within(&sample)) {
+                continue;
+            }
+            let series = self.place(file, row);
+            let growing = &mut self.series[series];
+            for at in start..end {
+                let time_ms = file.time_ms[at];
+                growing.is_sorted &= growing.time_ms.last().is_none_or(|&last_ms| last_ms < time_ms);
+                growing.time_ms.push(time_ms);
+                growing.value.push(file.value[at]);
+            }
+            let n_before = growing.histograms.len();
+            growing.histograms.extend(row.histograms.iter().filter(is_within).cloned());
+            self.n_samples += (end - start + growing.histograms.len() - n_before) as u64;
+        }
+        within(self.series.len() as u64, self.max_series, "series")?;
+        within(self.n_samples, self.max_samples, "samples")
+    }
+
+    /// Where the series of a row is. The two temporalities of one label set are two series until the end.
+    fn place(&mut self, file: &FileSeries, row: &series::Row) -> usize {
+        let hash = row.hash.wrapping_add(row.temporality as u128);
+        if let Some((_, series)) = self.places.find(hash as u64, |(other, _)| *other == hash) {
+            return *series as usize;
+        }
+        let texts = &mut self.texts;
+        let series = self.series.len();
+        self.series.push(Growing {
+            labels: file.labels_with(row, &mut |text| texts.share(text)),
+            temporality: row.temporality,
+            time_ms: Vec::new(),
+            value: Vec::new(),
+            histograms: Vec::new(),
+            is_sorted: true,
+        });
+        self.places.insert_unique(hash as u64, (hash, series as u32), |(hash, _)| *hash as u64);
+        series
+    }
+
+    fn finish(self) -> Vec<Series> {
+        let mut finished: Vec<Series> = Vec::with_capacity(self.series.len());
+        let has_delta = self.series.iter().any(|growing| growing.temporality == Temporality::Delta);
+        for growing in self.series {
+            finished.push(growing.finish());
+        }
+        if has_delta {
+            finished.sort_by(|a, b| a.labels.cmp(&b.labels));
+            // One label set with both temporalities: the times of the first kept, those that only the second has added.
+            finished.dedup_by(|later, kept| {
+                let same = later.labels == kept.labels;
+                if same {
+                    merge_into(kept, later);
+                }
+                same
+            });
+        }
+        finished
+    }
+}
+
+fn merge_into(kept: &mut Series, later: &mut Series) {
+    let mut samples: BTreeMap<i64, f64> =
+        later.time_ms.iter().copied().zip(later.value.iter().copied()).collect();
+    samples.extend(kept.time_ms.iter().copied().zip(kept.value.iter().copied()));
+    (kept.time_ms, kept.value) = samples.into_iter().unzip();
+    let mut histograms: BTreeMap<i64, HistogramSample> =
+        later.histograms.drain(..).map(|sample| (sample.time_ms, sample)).collect();
+    histograms.extend(kept.histograms.drain(..).map(|sample| (sample.time_ms, sample)));
+    kept.histograms = histograms
+        .into_values()
+        .filter(|sample| kept.time_ms.binary_search(&sample.time_ms).is_err())
+        .collect();
+}
+
+impl Growing {
+    fn finish(mut self) -> Series {
+        if !self.is_sorted {
+            let mut order: Vec<u32> = (0..self.time_ms.len() as u32).collect();
+            let key = |&at: &u32| (self.time_ms[at as usize], self.value[at as usize].to_bits());
+            order.sort_unstable_by_key(key);
+            let mut time_ms = Vec::with_capacity(order.len());
+            let mut value = Vec::with_capacity(order.len());
+            for at in order {
+                let (time, sample) = (self.time_ms[at as usize], self.value[at as usize]);
+                if time_ms.last() == Some(&time) {
+                    // The greatest by its bits comes last.
+                    value.pop();
+                } else {
+                    time_ms.push(time);
+                }
+                value.push(sample);
+            }
+            (self.time_ms, self.value) = (time_ms, value);
+        }
+        self.histograms.sort_by(|a, b| {
+            let rank = |sample: &HistogramSample| {
+                (sample.time_ms, sample.histogram.count.to_bits(), sample.histogram.sum.to_bits())
+            };
+            rank(a).cmp(&rank(b))
+        });
+        self.histograms.dedup_by(|later, kept| {
+            let same = later.time_ms == kept.time_ms;
+            if same {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
+        // A float and a histogram of one time: the float counts, as where Prometheus joins blocks.
+        let times = &self.time_ms;
+        self.histograms.retain(|sample| times.binary_search(&sample.time_ms).is_err());
+        if self.temporality == Temporality::Delta {
+            let mut sum = 0.0;
+            for value in &mut self.value {
+                if !model::series::is_stale(*value) {
+                    sum += *value;
+                    *value = sum;
+                }
+            }
+        }
+        Series { labels: self.labels, time_ms: self.time_ms, value: self.value, histograms: self.histograms }
+    }
+}
