@@ -1,4 +1,4 @@
-//! Receives OTLP over HTTP and stores it durably before it answers.
+//! Receives OTLP and Prometheus remote write over HTTP and stores them durably before it answers.
 //!
 //! request → rules of the protocol (`rules`) → body, bounded (`body`, `budget`) → decompress, hash, decode,
 //! encode (one piece of CPU work) → object and index → answer in the request's own format (`refusal`).
@@ -9,9 +9,9 @@ mod body;
 mod budget;
 mod cors;
 mod metrics;
+mod receive;
 mod refusal;
 mod rules;
-mod traces;
 
 #[cfg(test)]
 mod tests;
@@ -33,8 +33,7 @@ pub use rules::is_endpoint;
 pub use wire::Limits;
 
 use budget::Budget;
-use refusal::Refusal;
-use rules::Signal;
+use refusal::{Protocol, Refusal};
 
 /// What bounds ingestion.
 #[derive(Debug, Clone)]
@@ -96,7 +95,7 @@ impl State {
     }
 }
 
-/// Serves `POST <any prefix>/v1/traces`; everything else gets an answer that says what to do instead.
+/// Serves `POST <any prefix>/v1/traces` and `POST <any prefix>/api/v1/write`; everything else gets an answer that says what to do instead.
 pub fn router(state: State) -> Router {
     Router::new().fallback(serve).with_state(state)
 }
@@ -105,9 +104,13 @@ pub fn router(state: State) -> Router {
 pub fn failure(asked: &Asked, failure: Failure) -> Response {
     let format =
         asked.content_type.as_ref().and_then(|value| Format::from_content_type(value.to_str().ok()?));
+    let protocol = match rules::route(&asked.method, asked.uri.path()) {
+        Ok(rules::Endpoint::RemoteWrite) => Protocol::RemoteWrite,
+        _ => Protocol::Otlp(format),
+    };
     match failure {
-        Failure::Panicked => Refusal::Panicked.response(format),
-        Failure::TooLate { after } => Refusal::TooLate { after }.response(format),
+        Failure::Panicked => Refusal::Panicked.response(protocol),
+        Failure::TooLate { after } => Refusal::TooLate { after }.response(protocol),
         Failure::TooLarge { .. } => edge::guard::plain_failure(asked, failure),
     }
 }
@@ -118,10 +121,10 @@ async fn serve(Extracted(State(shared)): Extracted<State>, request: Request) -> 
         Ok(_) if request.method() == http::Method::OPTIONS => {
             cors::preflight(request.headers(), origin.is_some())
         }
-        Ok(Signal::Traces) => traces::serve(&shared, request).await,
+        Ok(endpoint) => receive::serve(&shared, request, endpoint).await,
         Err(refusal) => {
             shared.metrics.refused(&refusal);
-            refusal.response(rules::format(request.headers()))
+            refusal.response(Protocol::Otlp(rules::format(request.headers())))
         }
     };
     if let Some(origin) = origin {

@@ -3,15 +3,23 @@
 use edge::metrics::{Counter, Page};
 
 use crate::refusal::{Kind, Refusal};
+use crate::rules::Endpoint;
+
+/// Counters of one signal.
+#[derive(Debug, Default)]
+pub(crate) struct OfSignal {
+    pub(crate) stored_requests: Counter,
+    pub(crate) empty_requests: Counter,
+    pub(crate) duplicate_requests: Counter,
+    pub(crate) accepted: Counter,
+    pub(crate) rejected: Counter,
+}
 
 /// Counters of one process.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    pub(crate) stored_requests: Counter,
-    pub(crate) empty_requests: Counter,
-    pub(crate) duplicate_requests: Counter,
-    pub(crate) accepted_spans: Counter,
-    pub(crate) rejected_spans: Counter,
+    spans: OfSignal,
+    samples: OfSignal,
     pub(crate) received_bytes: Counter,
     pub(crate) decompressed_bytes: Counter,
     pub(crate) encoded_bytes: Counter,
@@ -23,22 +31,41 @@ impl Metrics {
         self.refusals[refusal.kind() as usize].add(1);
     }
 
+    /// The counters of what an endpoint receives.
+    pub(crate) fn of(&self, endpoint: Endpoint) -> &OfSignal {
+        match endpoint {
+            Endpoint::Traces => &self.spans,
+            Endpoint::RemoteWrite => &self.samples,
+        }
+    }
+
     pub(crate) fn write(&self, page: &mut Page, held_bytes: usize) {
         page.counters(
             "spandrel_ingest_requests_total",
             "Requests that were answered with 200.",
             &[
-                (r#"signal="traces",outcome="stored""#, self.stored_requests.get()),
-                (r#"signal="traces",outcome="duplicate""#, self.duplicate_requests.get()),
-                (r#"signal="traces",outcome="empty""#, self.empty_requests.get()),
+                (r#"signal="traces",outcome="stored""#, self.spans.stored_requests.get()),
+                (r#"signal="traces",outcome="duplicate""#, self.spans.duplicate_requests.get()),
+                (r#"signal="traces",outcome="empty""#, self.spans.empty_requests.get()),
+                (r#"signal="metrics",outcome="stored""#, self.samples.stored_requests.get()),
+                (r#"signal="metrics",outcome="duplicate""#, self.samples.duplicate_requests.get()),
+                (r#"signal="metrics",outcome="empty""#, self.samples.empty_requests.get()),
             ],
         );
         page.counters(
             "spandrel_ingest_spans_total",
             "Spans of requests that were answered with 200.",
             &[
-                (r#"outcome="accepted""#, self.accepted_spans.get()),
-                (r#"outcome="rejected""#, self.rejected_spans.get()),
+                (r#"outcome="accepted""#, self.spans.accepted.get()),
+                (r#"outcome="rejected""#, self.spans.rejected.get()),
+            ],
+        );
+        page.counters(
+            "spandrel_ingest_samples_total",
+            "Samples and histograms of requests that were stored, and what was left out of them.",
+            &[
+                (r#"outcome="accepted""#, self.samples.accepted.get()),
+                (r#"outcome="rejected""#, self.samples.rejected.get()),
             ],
         );
         page.counters(

@@ -34,6 +34,12 @@ pub(crate) enum Refusal {
     /// The body's format is none of OTLP.
     #[error("unsupported content type {0:?}: use application/x-protobuf or application/json")]
     MediaType(String),
+    /// The body is none of remote write.
+    #[error("unsupported content type {0:?}: use application/x-protobuf")]
+    WriteMediaType(String),
+    /// The body's compression is none of remote write.
+    #[error("unsupported content encoding {0:?}: use snappy")]
+    WriteEncoding(String),
     /// The tenant's header is invalid.
     #[error("{0}")]
     Tenant(#[from] model::IdError),
@@ -72,7 +78,9 @@ impl Refusal {
         match self {
             Self::NotFound { .. } | Self::NotServed(_) => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MediaType(_) | Self::WriteMediaType(_) | Self::WriteEncoding(_) => {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
+            }
             Self::Wire(error) => match error.kind() {
                 ErrorKind::BadRequest => StatusCode::BAD_REQUEST,
                 ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -99,7 +107,12 @@ impl Refusal {
         match self {
             Self::NotFound { .. } | Self::NotServed(_) | Self::Method(_) => Kind::Route,
             Self::Wire(error) if error.kind() == ErrorKind::TooLarge => Kind::TooLarge,
-            Self::Wire(_) | Self::MediaType(_) | Self::Tenant(_) | Self::Broken(_) => Kind::Request,
+            Self::Wire(_)
+            | Self::MediaType(_)
+            | Self::WriteMediaType(_)
+            | Self::WriteEncoding(_)
+            | Self::Tenant(_)
+            | Self::Broken(_) => Kind::Request,
             Self::Busy => Kind::Busy,
             Self::TooLate { .. } => Kind::Timeout,
             Self::Storage(_) => Kind::Storage,
@@ -111,15 +124,29 @@ impl Refusal {
     ///
     /// A connection that is closed with unread bytes is reset, and the sender may never see the answer.
     pub(crate) fn leaves_body_unread(&self) -> bool {
-        matches!(self, Self::MediaType(_) | Self::Tenant(_) | Self::Wire(_) | Self::Busy | Self::NotServed(_))
+        matches!(
+            self,
+            Self::MediaType(_)
+                | Self::WriteMediaType(_)
+                | Self::WriteEncoding(_)
+                | Self::Tenant(_)
+                | Self::Wire(_)
+                | Self::Busy
+                | Self::NotServed(_)
+        )
     }
 
-    /// The answer: a `google.rpc.Status` in the request's own format, protobuf when that is unknown, but text for
-    /// what is not a request of OTLP at all.
-    pub(crate) fn response(&self, format: Option<Format>) -> Response {
+    /// The answer of OTLP: a `google.rpc.Status` in the request's own format, protobuf when that is unknown, but text
+    /// for what is not a request of OTLP at all. Remote write is answered in text.
+    pub(crate) fn response(&self, protocol: Protocol) -> Response {
         let text = self.to_string();
-        let is_text =
-            matches!(self, Self::Method(_) | Self::MediaType(_)) || (self.is_lost() && format.is_none());
+        let format = match protocol {
+            Protocol::Otlp(format) => format,
+            Protocol::RemoteWrite => None,
+        };
+        let is_text = protocol == Protocol::RemoteWrite
+            || matches!(self, Self::Method(_) | Self::MediaType(_))
+            || (self.is_lost() && format.is_none());
         let (content_type, body) = if is_text {
             ("text/plain; charset=utf-8", format!("{text}\n").into_bytes())
         } else {
@@ -142,6 +169,15 @@ impl Refusal {
     fn is_lost(&self) -> bool {
         matches!(self, Self::NotFound { .. } | Self::NotServed(_))
     }
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// OTLP, in the request's format where that is known.
+    Otlp(Option<Format>),
+    /// Remote write.
+    RemoteWrite,
 }
 
 /// Refusals as they are counted.

@@ -6,14 +6,17 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method};
 use wire::Encoding;
 use wire::otlp::Format;
+use wire::remote_write::Version;
 
-use crate::refusal::Refusal;
+use crate::refusal::{Protocol, Refusal};
 
 /// What a path is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signal {
+pub(crate) enum Endpoint {
     /// `<any prefix>/v1/traces`.
     Traces,
+    /// `<any prefix>/api/v1/write`.
+    RemoteWrite,
 }
 
 /// The last two segments of a path.
@@ -23,20 +26,47 @@ fn ends(path: &str) -> (&str, &str) {
     (segments.next().unwrap_or_default(), last)
 }
 
-/// Whether `path` is an endpoint of OTLP behind any prefix, served or not.
+/// Whether `path` is an endpoint of OTLP or of remote write behind any prefix, served or not.
 pub fn is_endpoint(path: &str) -> bool {
-    matches!(ends(path), ("v1", "traces" | "metrics" | "logs") | ("v1development", "profiles"))
+    matches!(ends(path), ("v1", "traces" | "metrics" | "logs" | "write") | ("v1development", "profiles"))
 }
 
 /// What a request is for.
 ///
 /// Exporters append `/v1/traces` to whatever base they were given, so any prefix is accepted.
-pub(crate) fn route(method: &Method, path: &str) -> Result<Signal, Refusal> {
+pub(crate) fn route(method: &Method, path: &str) -> Result<Endpoint, Refusal> {
     match ends(path) {
-        ("v1", "traces") if method == Method::POST || method == Method::OPTIONS => Ok(Signal::Traces),
-        ("v1", "traces") => Err(Refusal::Method(method.clone())),
+        ("v1", "traces") if method == Method::POST || method == Method::OPTIONS => Ok(Endpoint::Traces),
+        ("v1", "write") if method == Method::POST || method == Method::OPTIONS => Ok(Endpoint::RemoteWrite),
+        ("v1", "traces" | "write") => Err(Refusal::Method(method.clone())),
         (_, signal) if is_endpoint(path) => Err(Refusal::NotServed(signal.to_owned())),
         _ => Err(Refusal::NotFound { path: path.chars().take(256).collect() }),
+    }
+}
+
+/// How answers to an endpoint are written.
+pub(crate) fn protocol(endpoint: Endpoint, headers: &HeaderMap) -> Protocol {
+    match endpoint {
+        Endpoint::Traces => Protocol::Otlp(format(headers)),
+        Endpoint::RemoteWrite => Protocol::RemoteWrite,
+    }
+}
+
+/// The message of a remote write; version 1 where there is no content type.
+pub(crate) fn remote_write_version(headers: &HeaderMap) -> Result<Version, Refusal> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(Version::V1) };
+    let value = String::from_utf8_lossy(value.as_bytes());
+    Version::from_content_type(&value)
+        .ok_or_else(|| Refusal::WriteMediaType(value.chars().take(256).collect()))
+}
+
+/// How the body of a remote write is compressed: by Snappy, also where the header that says so is missing.
+pub(crate) fn remote_write_encoding(headers: &HeaderMap) -> Result<Encoding, Refusal> {
+    let value =
+        headers.get(CONTENT_ENCODING).map(|value| String::from_utf8_lossy(value.as_bytes()).to_lowercase());
+    match value.as_deref().map(str::trim) {
+        None | Some("" | "snappy") => Ok(Encoding::SnappyBlock),
+        Some(other) => Err(Refusal::WriteEncoding(other.chars().take(64).collect())),
     }
 }
 
@@ -72,7 +102,8 @@ mod tests {
     fn any_prefix_may_stand_before_the_signal() {
         let check = |path: &str, expect: &str| {
             let got = match route(&Method::POST, path) {
-                Ok(Signal::Traces) => "traces".to_owned(),
+                Ok(Endpoint::Traces) => "traces".to_owned(),
+                Ok(Endpoint::RemoteWrite) => "write".to_owned(),
                 Err(refusal) => refusal.status().as_u16().to_string(),
             };
             assert_eq!(got, expect, "{path}");
@@ -82,6 +113,8 @@ mod tests {
         check("//v1/traces", "traces");
         check("/base//v1//traces", "traces");
         check("/stage/otlp/v1/traces", "traces");
+        check("/api/v1/write", "write");
+        check("/prometheus/api/v1/write/", "write");
         check("/", "404");
         check("", "404");
         check("/traces", "404");

@@ -1,0 +1,281 @@
+//! What every endpoint does with a request: read, decompress, decode, encode, store, answer.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use edge::guard::{RequestId, Served};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use model::{ContentHash, Signal, TenantId};
+use storage::Calls;
+use storage::block::series::EncodedSeries;
+use storage::block::spans::EncodedSpans;
+use storage::object::PutOutcome;
+use wire::otlp::Format;
+use wire::remote_write::{self, Version};
+use wire::{Encoding, Limits};
+
+use crate::refusal::Refusal;
+use crate::rules::Endpoint;
+use crate::{Shared, body, rules};
+
+/// What becomes of a request's body on the CPU.
+struct Prepared {
+    content: ContentHash,
+    /// `None` if nothing was valid, or nothing was there.
+    block: Option<Block>,
+    n_accepted: u64,
+    n_rejected: u64,
+    error_message: String,
+    body_bytes: usize,
+    written: Written,
+}
+
+/// A file to be stored.
+enum Block {
+    Spans(EncodedSpans),
+    Series(Box<EncodedSeries>),
+}
+
+/// What remote write 2.0 wants to be told.
+#[derive(Default)]
+struct Written {
+    samples: u64,
+    histograms: u64,
+    exemplars: u64,
+}
+
+/// The message in a body.
+#[derive(Clone, Copy)]
+enum Message {
+    Traces(Format),
+    RemoteWrite(Version),
+}
+
+impl Message {
+    /// The message that the endpoint and the content type say.
+    fn of(endpoint: Endpoint, headers: &HeaderMap) -> Result<Self, Refusal> {
+        match endpoint {
+            Endpoint::Traces => rules::required_format(headers).map(Self::Traces),
+            Endpoint::RemoteWrite => rules::remote_write_version(headers).map(Self::RemoteWrite),
+        }
+    }
+}
+
+/// Stores what the request holds, then answers. Never fails and never panics.
+pub(crate) async fn serve(shared: &Arc<Shared>, request: Request, endpoint: Endpoint) -> Response {
+    let protocol = rules::protocol(endpoint, request.headers());
+    let request_id = request.extensions().get::<RequestId>().cloned();
+    let tenant = edge::tenant(request.headers());
+    let calls = Arc::new(Calls::default());
+    let after = shared.settings.timeout;
+
+    let work = edge::guard::caught(store(shared, request, endpoint, &tenant, &calls));
+    let outcome = match tokio::time::timeout(after, work).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(message)) => {
+            tracing::error!(message, "ingest panicked");
+            Err(Refusal::Panicked)
+        }
+        Err(_) => Err(Refusal::TooLate { after }),
+    };
+    let mut response = outcome.unwrap_or_else(|refusal| {
+        shared.metrics.refused(&refusal);
+        if let Refusal::Storage(error) = &refusal {
+            let request_id = request_id.as_ref().map_or("", |id| &id.0);
+            let tenant = tenant.as_ref().map_or("", TenantId::as_str);
+            tracing::warn!(tenant, request_id, error = %chain(error), "not stored");
+        }
+        refusal.response(protocol)
+    });
+    response.extensions_mut().insert(Served { tenant: tenant.ok(), usage: calls.usage() });
+    response
+}
+
+/// An error with what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+async fn store(
+    shared: &Arc<Shared>,
+    request: Request,
+    endpoint: Endpoint,
+    tenant: &Result<TenantId, model::IdError>,
+    calls: &Arc<Calls>,
+) -> Result<Response, Refusal> {
+    let (parts, mut request_body) = request.into_parts();
+    let read = async {
+        let message = Message::of(endpoint, &parts.headers)?;
+        let encoding = match message {
+            Message::Traces(_) => rules::encoding(&parts.headers)?,
+            Message::RemoteWrite(_) => rules::remote_write_encoding(&parts.headers)?,
+        };
+        let tenant = tenant.clone()?;
+        let limits = &shared.settings.limits;
+        let limit = match encoding {
+            Encoding::Identity => limits.max_body_bytes,
+            _ => limits.max_compressed_bytes,
+        };
+        let (body, held) = body::read(&mut request_body, limit, &shared.budget).await?;
+        Ok::<_, Refusal>((message, encoding, tenant, body, held))
+    };
+    let (message, encoding, tenant, body, mut held) = match read.await {
+        Ok(read) => read,
+        Err(refusal) => {
+            if refusal.leaves_body_unread() {
+                body::drain(request_body, &parts.headers).await;
+            }
+            return Err(refusal);
+        }
+    };
+
+    let metrics = &shared.metrics;
+    metrics.received_bytes.add(body.len() as u64);
+    let work_bytes = body.len() + decompressed_bytes(&body, encoding, &shared.settings.limits);
+    held.grow(work_bytes).await?;
+    let limits = shared.settings.limits;
+    let prepared = if work_bytes <= shared.settings.inline_bytes {
+        prepare(&body, &tenant, message, encoding, &limits)?
+    } else {
+        let (tenant, permits) = (tenant.clone(), Arc::clone(&shared.cpu));
+        let permit = permits.acquire_owned().await.expect("invariant: the semaphore is never closed");
+        let work = move || {
+            let prepared = prepare(&body, &tenant, message, encoding, &limits);
+            drop(permit);
+            prepared
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::Panicked)??
+    };
+    // What was claimed may have been too little, for bodies of several members.
+    held.grow(prepared.body_bytes).await?;
+    metrics.decompressed_bytes.add(prepared.body_bytes as u64);
+
+    let Prepared { content, block, n_accepted, n_rejected, .. } = prepared;
+    let stored = match block {
+        None => None,
+        Some(Block::Spans(block)) => {
+            metrics.encoded_bytes.add(block.bytes.len() as u64);
+            Some(shared.writer.spans(&tenant, content, block, calls).await?)
+        }
+        Some(Block::Series(block)) => {
+            metrics.encoded_bytes.add(block.bytes.len() as u64);
+            Some(shared.writer.series(&tenant, content, *block, calls).await?)
+        }
+    };
+    let of_signal = metrics.of(endpoint);
+    match stored.map(|stored| stored.outcome) {
+        Some(PutOutcome::Created) => of_signal.stored_requests.add(1),
+        Some(PutOutcome::AlreadyThere) => of_signal.duplicate_requests.add(1),
+        None => of_signal.empty_requests.add(1),
+    }
+    of_signal.accepted.add(n_accepted);
+    of_signal.rejected.add(n_rejected);
+    Ok(match message {
+        Message::Traces(format) => success(format, n_rejected, &prepared.error_message),
+        Message::RemoteWrite(_) => written(&prepared.written, n_rejected, &prepared.error_message),
+    })
+}
+
+/// What the body will be, by what it says of itself or by a guess, within the limit: for the budget only.
+fn decompressed_bytes(body: &[u8], encoding: Encoding, limits: &Limits) -> usize {
+    let said_bytes = match encoding {
+        Encoding::Identity => 0,
+        Encoding::Gzip => {
+            let said_bytes = body.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
+            // Deflate expands by 1032 at most, so a short body cannot claim a large part.
+            said_bytes.min(body.len().saturating_mul(1032))
+        }
+        Encoding::Deflate | Encoding::Zstd | Encoding::SnappyBlock => body.len().saturating_mul(8),
+    };
+    said_bytes.min(limits.max_body_bytes)
+}
+
+/// The CPU's part: body to block.
+fn prepare(
+    body: &Bytes,
+    tenant: &TenantId,
+    message: Message,
+    encoding: Encoding,
+    limits: &Limits,
+) -> Result<Prepared, wire::Error> {
+    let body = wire::decompress(body, encoding, limits)?;
+    match message {
+        Message::Traces(format) => {
+            let content = storage::write::content_hash(tenant, Signal::Traces, &body);
+            let decoded = wire::otlp::decode_traces(&body, format, limits)?;
+            let n_accepted = decoded.columns.len() as u64;
+            let block =
+                (n_accepted > 0).then(|| Block::Spans(storage::block::spans::encode(&decoded.columns)));
+            Ok(Prepared {
+                content,
+                block,
+                n_accepted,
+                n_rejected: decoded.rejected_spans,
+                error_message: decoded.error_message,
+                body_bytes: body.len(),
+                written: Written::default(),
+            })
+        }
+        Message::RemoteWrite(version) => {
+            let content = storage::write::content_hash(tenant, Signal::Metrics, &body);
+            let decoded = remote_write::decode(&body, version, limits)?;
+            let block = storage::block::series::encode(&decoded.batch);
+            Ok(Prepared {
+                content,
+                block: block.map(|block| Block::Series(Box::new(block))),
+                n_accepted: decoded.n_samples + decoded.n_histograms,
+                n_rejected: decoded.n_rejected,
+                error_message: decoded.error_message,
+                body_bytes: body.len(),
+                written: Written {
+                    samples: decoded.n_samples,
+                    histograms: decoded.n_histograms,
+                    exemplars: decoded.n_exemplars,
+                },
+            })
+        }
+    }
+}
+
+/// The answer to a write: what was kept is stored, and what was not is said with a status that stops the sender from
+/// sending it again. Source: remote write specification 2.0, "Partial Write".
+fn written(written: &Written, n_rejected: u64, error_message: &str) -> Response {
+    let mut response = if n_rejected > 0 {
+        let text = format!("{n_rejected} samples, histograms or exemplars left out: {error_message}\n");
+        let mut response = Response::new(Body::from(text));
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, text);
+        response
+    } else {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response
+    };
+    for (name, n) in [
+        ("x-prometheus-remote-write-samples-written", written.samples),
+        ("x-prometheus-remote-write-histograms-written", written.histograms),
+        ("x-prometheus-remote-write-exemplars-written", written.exemplars),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from(n));
+    }
+    response
+}
+
+fn success(format: Format, n_rejected: u64, error_message: &str) -> Response {
+    let body = wire::otlp::traces_response(format, n_rejected, error_message);
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    response
+}
