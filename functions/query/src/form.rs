@@ -43,6 +43,12 @@ impl Form {
         Ok(Self { pairs })
     }
 
+    /// These pairs, then `more`.
+    pub(crate) fn followed_by(mut self, more: Self) -> Self {
+        self.pairs.extend(more.pairs);
+        self
+    }
+
     /// The first value of `key`; empty where there is none.
     pub(crate) fn first(&self, key: &str) -> &str {
         self.pairs.iter().find(|(other, _)| other == key).map_or("", |(_, value)| value)

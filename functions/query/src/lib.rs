@@ -3,10 +3,11 @@
 //! Each API is a module that parses its parameters (pure), reads through [`storage::read`], and renders its JSON (pure).
 //! This crate knows HTTP; it never writes, and knows neither files nor keys.
 //!
-//! - `jaeger`: Jaeger's query API, v1 and v3.
+//! - `jaeger`: Jaeger's query API, v1 and v3. `prometheus`: Prometheus' query API.
 //! - `form`: query strings; `reads`: what is read of storage; `respond`: bodies.
 
 pub mod jaeger;
+pub mod prometheus;
 
 mod form;
 mod reads;
@@ -27,9 +28,10 @@ pub struct State {
     pub clock: fn() -> i64,
 }
 
-/// All query APIs for the one endpoint: Jaeger's at `/jaeger/api/…`, and at `/api/…` for clients that take no path.
+/// All query APIs for the one endpoint: Jaeger's at `/jaeger/api/…`, Prometheus' at `/prometheus/api/v1/…`, and both
+/// without these prefixes for clients that take no path.
 ///
 /// It has no page at `/` and no fallback, so that it can be merged with other routers.
 pub fn router(state: State) -> axum::Router {
-    jaeger::api_and_prefix(state)
+    jaeger::api_and_prefix(state.clone()).merge(prometheus::api_and_prefix(state))
 }

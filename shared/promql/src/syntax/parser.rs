@@ -215,8 +215,7 @@ impl<'q> Parser<'q> {
     /// `on (…) group_left (…)` and its like.
     fn matching(&mut self) -> Result<(Matching, Option<Span>)> {
         let start = self.span().start;
-        let mut matching = Matching::default();
-        matching.is_on = self.is_keyword("on");
+        let mut matching = Matching { is_on: self.is_keyword("on"), ..Matching::default() };
         if !matching.is_on && !self.is_keyword("ignoring") {
             return Ok((matching, None));
         }

@@ -1,0 +1,93 @@
+//! Errors as Prometheus' API has them.
+//!
+//! Source: Prometheus `web/api/v1/api.go` `respondError`, `getDefaultErrorCode`.
+
+use axum::response::Response;
+use http::StatusCode;
+use model::IdError;
+use model::attribute::write_string;
+
+use super::params::ParamError;
+use crate::form::FormError;
+use crate::respond;
+
+/// What went wrong with a request.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The request cannot be understood.
+    #[error("{0}")]
+    BadData(String),
+    /// The query cannot be evaluated.
+    #[error("{0}")]
+    Execution(String),
+    /// The query took too long.
+    #[error("query timed out in {0}")]
+    Timeout(&'static str),
+    /// Storage failed; the client is told nothing of the inside.
+    #[error("storage failed; ask again")]
+    Storage(#[source] storage::Error),
+}
+
+impl Error {
+    /// The name that clients switch on, and the status.
+    fn kind(&self) -> (&'static str, StatusCode) {
+        match self {
+            Self::BadData(_) => ("bad_data", StatusCode::BAD_REQUEST),
+            Self::Execution(_) => ("execution", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::Timeout(_) => ("timeout", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Storage(_) => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    /// The status that it is answered with.
+    pub(super) fn status(&self) -> StatusCode {
+        self.kind().1
+    }
+}
+
+impl From<storage::Error> for Error {
+    fn from(error: storage::Error) -> Self {
+        match error {
+            storage::Error::OverLimit { .. } => Self::Execution(error.to_string()),
+            other => Self::Storage(other),
+        }
+    }
+}
+
+impl From<promql::Error> for Error {
+    fn from(error: promql::Error) -> Self {
+        match error {
+            promql::Error::Cancelled => Self::Timeout("expression evaluation"),
+            other => Self::Execution(other.to_string()),
+        }
+    }
+}
+
+impl From<ParamError> for Error {
+    fn from(error: ParamError) -> Self {
+        Self::BadData(error.to_string())
+    }
+}
+
+impl From<FormError> for Error {
+    fn from(error: FormError) -> Self {
+        Self::BadData(format!("error parsing form values: {error}"))
+    }
+}
+
+impl From<IdError> for Error {
+    fn from(error: IdError) -> Self {
+        Self::BadData(error.to_string())
+    }
+}
+
+/// The answer to a request that failed.
+pub(super) fn respond(error: &Error) -> Response {
+    let (kind, status) = error.kind();
+    let mut body = String::from(r#"{"status":"error","errorType":"#);
+    write_string(&mut body, kind);
+    body.push_str(",\"error\":");
+    write_string(&mut body, &error.to_string());
+    body.push('}');
+    respond::json(status, body)
+}

@@ -1,0 +1,143 @@
+//! Expressions: plan → fetch → evaluate → render.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use promql::{QueryParams, Sample, Value};
+use storage::read::{self, Selection, SeriesLimits};
+
+use super::answer::Answer;
+use super::error::Error;
+use super::params::{self, ParamError};
+use super::{Call, json};
+use crate::form::Form;
+
+/// `GET, POST /api/v1/query`.
+pub(super) async fn instant(call: Call) -> Result<Answer, Error> {
+    let limit = params::limit(&call.form)?;
+    let time_ms = params::time_or(&call.form, "time", call.now_ms)?;
+    evaluate(call, QueryParams::instant(time_ms), limit).await
+}
+
+/// `GET, POST /api/v1/query_range`.
+pub(super) async fn range(call: Call) -> Result<Answer, Error> {
+    let limit = params::limit(&call.form)?;
+    let steps = params::steps(&call.form)?;
+    evaluate(call, QueryParams::range(steps.start_ms, steps.end_ms, steps.step_ms), limit).await
+}
+
+/// `GET, POST /api/v1/format_query`.
+pub(super) fn format(form: &Form) -> Result<Answer, Error> {
+    let expr = promql::parse(form.first("query")).map_err(|err| ParamError::invalid("query", &err))?;
+    let mut data = String::new();
+    model::attribute::write_string(&mut data, &expr.pretty());
+    Ok(Answer::data(data))
+}
+
+async fn evaluate(call: Call, mut params: QueryParams, limit: Option<usize>) -> Result<Answer, Error> {
+    if let Some(lookback_ms) = params::duration_ms(&call.form, "lookback_delta")?.filter(|ms| *ms > 0) {
+        params.lookback_ms = lookback_ms;
+    }
+    let query = call.form.first("query").to_owned();
+    let expr = promql::parse(&query).map_err(|err| ParamError::invalid("query", &err))?;
+    let plan = promql::plan(&query, &expr, &params);
+    let selection = |need: &promql::Need| Selection {
+        matchers: need.matchers.clone(),
+        start_ms_exclusive: need.start_ms_exclusive,
+        end_ms: need.end_ms,
+    };
+    let selections: Vec<Selection> = plan.needs().iter().map(selection).collect();
+    let limits = SeriesLimits { max_bytes: call.limits.max_bytes, ..SeriesLimits::default() };
+    let started = Instant::now();
+    let data = read::select(&call.store, &call.tenant, &selections, &limits).await?;
+    let fetched = started.elapsed();
+    // On a thread of its own: a query may take seconds, and others wait for this one.
+    let deadline = started + call.timeout;
+    let evaluated = tokio::task::spawn_blocking(move || {
+        let answer = promql::evaluate(&plan, &data, &|| Instant::now() > deadline);
+        // Freeing what was fetched takes time too.
+        drop(data);
+        answer
+    });
+    let answer = match evaluated.await {
+        Ok(answer) => answer?,
+        Err(err) => std::panic::resume_unwind(err.into_panic()),
+    };
+    let stats = call.form.first("stats");
+    let mut out = String::new();
+    let is_truncated = render(&mut out, &answer.value, params.start_ms, limit);
+    if !stats.is_empty() {
+        let seconds = started.elapsed().as_secs_f64();
+        let fetch_seconds = fetched.as_secs_f64();
+        let evaluate_seconds = seconds - fetch_seconds;
+        write!(
+            out,
+            r#","stats":{{"timings":{{"evalTotalTime":{seconds:.9},"resultSortTime":0,"queryPreparationTime":{fetch_seconds:.9},"innerEvalTime":{evaluate_seconds:.9},"execQueueTime":0,"execTotalTime":{seconds:.9}}},"samples":{{"totalQueryableSamples":{n},"peakSamples":{n}}}}}"#,
+            n = answer.n_samples
+        )
+        .expect("invariant: writing to a String does not fail");
+    }
+    out.push('}');
+    Ok(Answer::data(out).remarked(answer.warnings, answer.infos).truncated(is_truncated))
+}
+
+/// `{"resultType":…,"result":…` without the closing brace; the type first, as Grafana reads it. Whether the limit left
+/// something out.
+fn render(out: &mut String, value: &Value, time_ms: i64, limit: Option<usize>) -> bool {
+    let limit = limit.unwrap_or(usize::MAX);
+    match value {
+        Value::Scalar(number) => {
+            out.push_str(r#"{"resultType":"scalar","result":"#);
+            json::point(out, time_ms, *number);
+            false
+        }
+        Value::String(text) => {
+            out.push_str(r#"{"resultType":"string","result":["#);
+            json::time(out, time_ms);
+            out.push(',');
+            model::attribute::write_string(out, text);
+            out.push(']');
+            false
+        }
+        Value::Vector(samples) => {
+            out.push_str(r#"{"resultType":"vector","result":"#);
+            json::list(out, samples.iter().take(limit), |out, (labels, sample)| {
+                out.push_str("{\"metric\":");
+                json::labels(out, labels);
+                match sample {
+                    Sample::Float(number) => {
+                        out.push_str(",\"value\":");
+                        json::point(out, time_ms, *number);
+                    }
+                    Sample::Histogram(histogram) => {
+                        out.push_str(",\"histogram\":");
+                        json::histogram_point(out, time_ms, histogram);
+                    }
+                }
+                out.push('}');
+            });
+            samples.len() > limit
+        }
+        Value::Matrix(series) => {
+            out.push_str(r#"{"resultType":"matrix","result":"#);
+            json::list(out, series.iter().take(limit), |out, points| {
+                out.push_str("{\"metric\":");
+                json::labels(out, &points.labels);
+                if !points.floats.is_empty() {
+                    out.push_str(",\"values\":");
+                    json::list(out, &points.floats, |out, (time_ms, number)| {
+                        json::point(out, *time_ms, *number);
+                    });
+                }
+                if !points.histograms.is_empty() {
+                    out.push_str(",\"histograms\":");
+                    json::list(out, &points.histograms, |out, (time_ms, histogram)| {
+                        json::histogram_point(out, *time_ms, histogram);
+                    });
+                }
+                out.push('}');
+            });
+            series.len() > limit
+        }
+    }
+}

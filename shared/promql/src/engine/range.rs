@@ -1,0 +1,401 @@
+//! Functions of windows of samples.
+//!
+//! Source: Prometheus `promql/functions.go`, version 3: a window is open on the left.
+
+use std::sync::Arc;
+
+use model::labels::METRIC_NAME;
+use model::series::HistogramSample;
+
+use super::math::{Mean, Sum, Variance, quantile, regression};
+use super::selector::Windows;
+use super::{ABSENT, Engine, Line, Result, Steps, merged};
+use crate::syntax::ast::{Call, Expr, Span};
+
+/// The samples of one series in one window, never none at all.
+pub(super) struct Window<'a> {
+    /// Ms since the epoch, ascending.
+    pub(super) times: &'a [i64],
+    pub(super) values: &'a [f64],
+    pub(super) histograms: &'a [HistogramSample],
+    /// Excluded.
+    pub(super) start_ms: i64,
+    /// Included.
+    pub(super) end_ms: i64,
+    /// The step that the window is for.
+    pub(super) step_ms: i64,
+}
+
+impl Engine<'_> {
+    /// A line per series of `windows`, with what `of` makes of each window. Labels lose the name unless `keeps_name`.
+    fn over_windows(
+        &self,
+        windows: &Windows<'_>,
+        steps: Steps,
+        keeps_name: bool,
+        mut of: impl FnMut(&Window<'_>, usize) -> Option<f64>,
+    ) -> Result<Vec<Line>> {
+        self.account(windows.sources.len(), steps.n)?;
+        let mut lines = Vec::with_capacity(windows.sources.len());
+        for (position, source) in windows.sources.iter().enumerate() {
+            if position % 64 == 0 {
+                self.check()?;
+            }
+            let mut values = vec![ABSENT; steps.n];
+            let mut is_empty = true;
+            let (mut first, mut end, mut first_histogram, mut end_histogram) = (0, 0, 0, 0);
+            let looked_at = if windows.fixed_ms.is_some() { 1 } else { steps.n };
+            for (step, value) in values.iter_mut().enumerate().take(looked_at) {
+                let step_ms = steps.time_ms(step);
+                let end_ms = windows.fixed_ms.unwrap_or(step_ms) - windows.offset_ms;
+                let start_ms = end_ms - windows.range_ms;
+                advance(&source.time_ms, |time_ms| *time_ms, (start_ms, end_ms), (&mut first, &mut end));
+                advance(
+                    &source.histograms,
+                    |sample: &HistogramSample| sample.time_ms,
+                    (start_ms, end_ms),
+                    (&mut first_histogram, &mut end_histogram),
+                );
+                if first == end && first_histogram == end_histogram {
+                    continue;
+                }
+                let window = Window {
+                    times: &source.time_ms[first..end],
+                    values: &source.value[first..end],
+                    histograms: &source.histograms[first_histogram..end_histogram],
+                    start_ms,
+                    end_ms,
+                    step_ms,
+                };
+                if let Some(found) = of(&window, step) {
+                    *value = found;
+                    is_empty = false;
+                }
+            }
+            if is_empty {
+                continue;
+            }
+            if windows.fixed_ms.is_some() {
+                values = vec![values[0]; steps.n];
+            }
+            let labels = if keeps_name { source.labels.clone() } else { source.labels.without_metric_name() };
+            lines.push(Line::new(labels, values));
+        }
+        if keeps_name { Ok(lines) } else { merged(lines) }
+    }
+
+    /// Calls of functions of windows; `None` if the function is none.
+    pub(super) fn range_call(&self, call: &Call, steps: Steps) -> Result<Option<Vec<Line>>> {
+        let name = call.function.name;
+        let Some(vector) = call
+            .arguments
+            .iter()
+            .find(|argument| argument.value_type() == crate::syntax::ast::ValueType::RangeVector)
+        else {
+            return Ok(None);
+        };
+        let windows = self.windows(vector, steps)?;
+        let range_s = windows.range_ms as f64 / 1e3;
+        let plain = |keeps_name: bool, of: fn(&Window<'_>) -> Option<f64>| {
+            self.over_windows(&windows, steps, keeps_name, |window, _| of(window)).map(Some)
+        };
+        match name {
+            "rate" | "increase" | "delta" => {
+                self.hint_at_counters(name, &windows, vector);
+                let (is_counter, is_rate) = (name != "delta", name == "rate");
+                let of = |window: &Window<'_>, _| extrapolated(window, is_counter, is_rate, range_s);
+                self.over_windows(&windows, steps, false, of).map(Some)
+            }
+            "irate" | "idelta" => {
+                if name == "irate" {
+                    self.hint_at_counters(name, &windows, vector);
+                }
+                let is_rate = name == "irate";
+                self.over_windows(&windows, steps, false, |window, _| instant_change(window, is_rate))
+                    .map(Some)
+            }
+            "last_over_time" => self.edge_over_time(&windows, steps, true).map(Some),
+            "first_over_time" => self.edge_over_time(&windows, steps, false).map(Some),
+            "count_over_time" => {
+                plain(false, |window| Some((window.values.len() + window.histograms.len()) as f64))
+            }
+            "present_over_time" => plain(false, |_| Some(1.0)),
+            "sum_over_time" => plain(false, |window| {
+                let mut sum = Sum::default();
+                window.values.iter().for_each(|value| sum.add(*value));
+                (!window.values.is_empty()).then(|| sum.total())
+            }),
+            "avg_over_time" => plain(false, |window| {
+                let mut mean = Mean::default();
+                window.values.iter().for_each(|value| mean.add(*value));
+                (!window.values.is_empty()).then(|| mean.value())
+            }),
+            "min_over_time" => plain(false, |window| extreme(window.values, |a, b| a < b)),
+            "max_over_time" => plain(false, |window| extreme(window.values, |a, b| a > b)),
+            "stddev_over_time" => plain(false, |window| variance(window.values).map(f64::sqrt)),
+            "stdvar_over_time" => plain(false, |window| variance(window.values)),
+            "mad_over_time" => plain(false, |window| {
+                let median = quantile(0.5, &mut window.values.to_vec());
+                let mut distances: Vec<f64> =
+                    window.values.iter().map(|value| (value - median).abs()).collect();
+                (!distances.is_empty()).then(|| quantile(0.5, &mut distances))
+            }),
+            "changes" => plain(false, |window| {
+                let differ = |pair: &&[f64]| pair[0] != pair[1] && !(pair[0].is_nan() && pair[1].is_nan());
+                (!window.values.is_empty()).then(|| window.values.windows(2).filter(differ).count() as f64)
+            }),
+            "resets" => plain(false, |window| {
+                let falls = |pair: &&[f64]| pair[1] < pair[0];
+                (!window.values.is_empty()).then(|| window.values.windows(2).filter(falls).count() as f64)
+            }),
+            "deriv" => plain(false, |window| {
+                (window.values.len() >= 2).then(|| regression(window.times, window.values, window.times[0]).0)
+            }),
+            "ts_of_first_over_time" => {
+                plain(false, |window| window.times.first().map(|time_ms| *time_ms as f64 / 1e3))
+            }
+            "ts_of_last_over_time" => {
+                plain(false, |window| window.times.last().map(|time_ms| *time_ms as f64 / 1e3))
+            }
+            "ts_of_min_over_time" => plain(false, |window| time_of_extreme(window, |a, b| a <= b)),
+            "ts_of_max_over_time" => plain(false, |window| time_of_extreme(window, |a, b| a >= b)),
+            "predict_linear" => {
+                let seconds = self.scalar(&call.arguments[1], steps)?;
+                let of = |window: &Window<'_>, step: usize| {
+                    if window.values.len() < 2 {
+                        return None;
+                    }
+                    let (slope, value) = regression(window.times, window.values, window.step_ms);
+                    Some(slope * seconds[step] + value)
+                };
+                self.over_windows(&windows, steps, false, of).map(Some)
+            }
+            "quantile_over_time" => {
+                let q = self.scalar(&call.arguments[0], steps)?;
+                self.check_quantile(&q, &call.arguments[0].span);
+                let of = |window: &Window<'_>, step: usize| {
+                    (!window.values.is_empty()).then(|| quantile(q[step], &mut window.values.to_vec()))
+                };
+                self.over_windows(&windows, steps, false, of).map(Some)
+            }
+            "double_exponential_smoothing" => {
+                let level = self.scalar(&call.arguments[1], steps)?;
+                let trend = self.scalar(&call.arguments[2], steps)?;
+                for (what, factors) in [("smoothing", &level), ("trend", &trend)] {
+                    if let Some(wrong) = factors.iter().find(|factor| !(**factor > 0.0 && **factor < 1.0)) {
+                        let short = if what == "smoothing" { "sf" } else { "tf" };
+                        let problem =
+                            format!("invalid {what} factor. Expected: 0 < {short} < 1, got: {wrong:.6}");
+                        return Err(crate::value::Error::Execution(problem));
+                    }
+                }
+                let of = |window: &Window<'_>, step: usize| smoothed(window.values, level[step], trend[step]);
+                self.over_windows(&windows, steps, false, of).map(Some)
+            }
+            "absent_over_time" => {
+                let lines = self.over_windows(&windows, steps, true, |_, _| Some(1.0))?;
+                Ok(Some(super::call::absent(vector, &lines, steps)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The first or last sample of each window, as it is, with the name.
+    fn edge_over_time(&self, windows: &Windows<'_>, steps: Steps, is_last: bool) -> Result<Vec<Line>> {
+        let mut lines = self.over_windows(windows, steps, true, |window, _| {
+            let (times, histograms) = (window.times, window.histograms);
+            let (float_ms, histogram_ms) = if is_last {
+                (times.last().copied(), histograms.last().map(|sample| sample.time_ms))
+            } else {
+                (times.first().copied(), histograms.first().map(|sample| sample.time_ms))
+            };
+            let is_float = match (float_ms, histogram_ms) {
+                (Some(float_ms), Some(histogram_ms)) => (float_ms > histogram_ms) == is_last,
+                (float_ms, _) => float_ms.is_some(),
+            };
+            // What is no float stands for a histogram, which is filled in below.
+            Some(if !is_float {
+                f64::NAN
+            } else if is_last {
+                window.values[window.values.len() - 1]
+            } else {
+                window.values[0]
+            })
+        })?;
+        if windows.sources.iter().all(|source| source.histograms.is_empty()) {
+            return Ok(lines);
+        }
+        for line in &mut lines {
+            let Some(source) = windows.sources.iter().find(|source| source.labels == line.labels) else {
+                continue;
+            };
+            for step in 0..steps.n {
+                let end_ms = windows.fixed_ms.unwrap_or(steps.time_ms(step)) - windows.offset_ms;
+                let start_ms = end_ms - windows.range_ms;
+                let mut within = source
+                    .histograms
+                    .iter()
+                    .filter(|sample| start_ms < sample.time_ms && sample.time_ms <= end_ms);
+                let found = if is_last { within.next_back() } else { within.next() };
+                let Some(found) = found else { continue };
+                let mut floats =
+                    source.time_ms.iter().filter(|time_ms| start_ms < **time_ms && **time_ms <= end_ms);
+                let float_ms = if is_last { floats.next_back() } else { floats.next() };
+                if float_ms.is_none_or(|float_ms| (*float_ms < found.time_ms) == is_last) {
+                    line.values[step] = ABSENT;
+                    line.histograms.get_or_insert_with(|| vec![None; steps.n])[step] =
+                        Some(Arc::clone(&found.histogram));
+                }
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Says so where a function of counters is given something that is not named like one.
+    fn hint_at_counters(&self, function: &str, windows: &Windows<'_>, vector: &Expr) {
+        if function == "delta" {
+            return;
+        }
+        let mut looked_at: Vec<&str> = Vec::new();
+        for source in &windows.sources {
+            let name = source.labels.get(METRIC_NAME);
+            if name.is_empty() || source.value.is_empty() || looked_at.contains(&name) {
+                continue;
+            }
+            looked_at.push(name);
+            let is_counter =
+                ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
+            if !is_counter {
+                let hint = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket";
+                self.inform(&format!("{hint}: {name:?}"), &vector.span);
+            }
+        }
+    }
+
+    /// Warns of a quantile that is none.
+    pub(super) fn check_quantile(&self, q: &[f64], span: &Span) {
+        for &q in q {
+            if q.is_nan() || !(0.0..=1.0).contains(&q) {
+                let shown = super::call::shown(q);
+                self.warn(&format!("quantile value should be between 0 and 1, got {shown}"), span);
+            }
+        }
+    }
+}
+
+/// Moves the two ends to the entries within a window, which lies no earlier than the one before.
+fn advance<T>(
+    entries: &[T],
+    time_of: impl Fn(&T) -> i64,
+    (start_ms, end_ms): (i64, i64),
+    (first, end): (&mut usize, &mut usize),
+) {
+    while *end < entries.len() && time_of(&entries[*end]) <= end_ms {
+        *end += 1;
+    }
+    while *first < *end && time_of(&entries[*first]) <= start_ms {
+        *first += 1;
+    }
+}
+
+/// Change over a window, extrapolated to its edges; of counters with what resets took away.
+/// Source: Prometheus `extrapolatedRate`.
+fn extrapolated(window: &Window<'_>, is_counter: bool, is_rate: bool, range_s: f64) -> Option<f64> {
+    let (times, values) = (window.times, window.values);
+    if values.len() < 2 {
+        return None;
+    }
+    let (first, last) = (values[0], values[values.len() - 1]);
+    let mut change = last - first;
+    if is_counter {
+        let mut previous = first;
+        for &value in &values[1..] {
+            if value < previous {
+                change += previous;
+            }
+            previous = value;
+        }
+    }
+    let (first_ms, last_ms) = (times[0], times[times.len() - 1]);
+    let mut to_start = (first_ms - window.start_ms) as f64 / 1e3;
+    let mut to_end = (window.end_ms - last_ms) as f64 / 1e3;
+    let sampled = (last_ms - first_ms) as f64 / 1e3;
+    let between = sampled / (values.len() - 1) as f64;
+    let threshold = between * 1.1;
+    if to_start >= threshold {
+        to_start = between / 2.0;
+    }
+    if is_counter {
+        let mut to_zero = to_start;
+        if change > 0.0 && first >= 0.0 {
+            to_zero = sampled * (first / change);
+        }
+        if to_zero < to_start {
+            to_start = to_zero;
+        }
+    }
+    if to_end >= threshold {
+        to_end = between / 2.0;
+    }
+    let mut factor = (sampled + to_start + to_end) / sampled;
+    if is_rate {
+        factor /= range_s;
+    }
+    Some(change * factor)
+}
+
+/// Change between the last two samples, a second if `is_rate`, where a fall is a reset.
+fn instant_change(window: &Window<'_>, is_rate: bool) -> Option<f64> {
+    let [.., before, last] = window.values else { return None };
+    let [.., before_ms, last_ms] = window.times else { return None };
+    let sampled_ms = last_ms - before_ms;
+    if sampled_ms == 0 {
+        return None;
+    }
+    let change = if is_rate && last < before { *last } else { last - before };
+    Some(if is_rate { change / (sampled_ms as f64 / 1e3) } else { change })
+}
+
+/// The value that no other beats; NaN only if there is nothing else.
+fn extreme(values: &[f64], beats: impl Fn(f64, f64) -> bool) -> Option<f64> {
+    let mut values = values.iter().copied();
+    let first = values.next()?;
+    Some(values.fold(first, |best, value| if beats(value, best) || best.is_nan() { value } else { best }))
+}
+
+fn time_of_extreme(window: &Window<'_>, beats_or_ties: impl Fn(f64, f64) -> bool) -> Option<f64> {
+    let mut best = *window.values.first()?;
+    let mut time_ms = window.times[0];
+    for (&value, &at_ms) in window.values.iter().zip(window.times) {
+        if beats_or_ties(value, best) || best.is_nan() {
+            (best, time_ms) = (value, at_ms);
+        }
+    }
+    Some(time_ms as f64 / 1e3)
+}
+
+fn variance(values: &[f64]) -> Option<f64> {
+    let mut variance = Variance::default();
+    for value in values {
+        variance.add(*value);
+    }
+    (!values.is_empty()).then(|| variance.value())
+}
+
+/// Source: Prometheus `funcDoubleExponentialSmoothing`.
+fn smoothed(values: &[f64], level_factor: f64, trend_factor: f64) -> Option<f64> {
+    if values.len() < 2 {
+        return None;
+    }
+    let (mut level, mut trend) = (values[0], values[1] - values[0]);
+    let mut before = 0.0;
+    for (position, value) in values.iter().enumerate().skip(1) {
+        let scaled = level_factor * value;
+        if position > 1 {
+            trend = trend_factor * (level - before) + (1.0 - trend_factor) * trend;
+        }
+        let next = scaled + (1.0 - level_factor) * (level + trend);
+        (before, level) = (level, next);
+    }
+    Some(level)
+}
