@@ -35,7 +35,16 @@ def environment(**extra):
 class Server:
     """A running `spandrel serve`."""
 
-    def __init__(self, data, *arguments, http="127.0.0.1:0", jaeger="127.0.0.1:0", env=None, preexec_fn=None):
+    def __init__(
+        self,
+        data,
+        *arguments,
+        http="127.0.0.1:0",
+        jaeger="127.0.0.1:0",
+        prometheus="127.0.0.1:0",
+        env=None,
+        preexec_fn=None,
+    ):
         self.data = Path(data)
         self.command = [
             str(BINARY),
@@ -48,6 +57,8 @@ class Server:
             "on",
             "--listen.jaeger",
             jaeger,
+            "--listen.prometheus",
+            prometheus,
             "--listen.health",
             "off",
             *map(str, arguments),
@@ -95,6 +106,7 @@ class Server:
             raise AssertionError(f"server did not start: exit code {self.exit_code}\n{self.log()}")
         self.http = f"http://{found['http']}"
         self.jaeger = f"http://{found['jaeger']}" if "jaeger" in found else None
+        self.prometheus = f"http://{found['prometheus']}" if "prometheus" in found else None
         return self
 
     @staticmethod

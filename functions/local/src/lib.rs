@@ -14,7 +14,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Observability backend: traces in over OTLP, out over Jaeger's API, stored as Parquet.
+/// Observability backend: traces over OTLP and metrics over remote write in, Jaeger's and Prometheus' APIs out, stored
+/// as Parquet.
 ///
 /// Without a command it serves.
 #[derive(Debug, Parser)]

@@ -7,11 +7,13 @@
 //! - `encode`: bytes of a request to bytes of a file, on one core, in memory.
 //! - `load`: requests over a few connections into a running server.
 //! - `query`: the Jaeger API of a server that was loaded.
+//! - `promql`: range queries on any server with Prometheus' API.
 //! - `start`: a Lambda bootstrap against a stub of the Runtime API.
 
 mod encode;
 mod load;
 mod proc;
+mod promql;
 mod query;
 mod report;
 mod start;
@@ -41,6 +43,8 @@ enum Command {
     Load(load::Args),
     /// Query the Jaeger API of a server on loopback that `bench load` has filled
     Query(query::Args),
+    /// Ask range queries of a server on loopback that `bench load --signal metrics` has filled
+    Promql(promql::Args),
     /// Start a Lambda bootstrap against a stub of the Runtime API
     Start(start::Args),
 }
@@ -51,6 +55,7 @@ pub fn run(args: Args) -> ExitCode {
         Command::Encode(args) => encode::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Query(args) => query::run(&args),
+        Command::Promql(args) => promql::run(&args),
         Command::Start(args) => start::run(&args),
     };
     match report.and_then(|report| report.print(args.json)) {

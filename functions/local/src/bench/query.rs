@@ -149,7 +149,8 @@ fn search_path(api: &str, search: Search, (start_us, end_us): (u64, u64)) -> Str
     path
 }
 
-fn percent_encode(text: &str) -> String {
+/// `text` as a value in a query string.
+pub(super) fn percent_encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -197,7 +198,8 @@ async fn ask(client: &mut Client, question: &Question, args: &Args) -> Result<As
     })
 }
 
-async fn get(client: &mut Client, path: &str, status: u16) -> Result<(Value, usize)> {
+/// JSON and size of an answer, if its status is the one that was expected.
+pub(super) async fn get(client: &mut Client, path: &str, status: u16) -> Result<(Value, usize)> {
     let answer = client.get(path).await.map_err(Error::NoAnswer)?;
     Ok((check(path, status, &answer)?, answer.body.len()))
 }

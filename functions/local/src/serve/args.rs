@@ -28,6 +28,14 @@ pub struct Args {
         default_value = "127.0.0.1:16686"
     )]
     pub listen_jaeger: Listen,
+    /// Prometheus' API: queries and remote write
+    #[arg(
+        long = "listen.prometheus",
+        env = "SPANDREL_LISTEN_PROMETHEUS",
+        value_name = "ADDR|off",
+        default_value = "127.0.0.1:9090"
+    )]
+    pub listen_prometheus: Listen,
     /// Health checks, as the Collector's extension has them
     #[arg(
         long = "listen.health",
@@ -111,6 +119,11 @@ impl Args {
         self.classic(&self.listen_jaeger)
     }
 
+    /// Where Prometheus' API is, if it is open.
+    pub(crate) fn prometheus(&self) -> Option<&str> {
+        self.classic(&self.listen_prometheus)
+    }
+
     /// Where health checks are answered, if they are.
     pub(crate) fn health(&self) -> Option<&str> {
         self.classic(&self.listen_health)
@@ -172,6 +185,7 @@ mod tests {
             let args = args(line).expect(line);
             assert_eq!((args.demo, args.http.as_str()), (true, "127.0.0.1:0"));
             assert_eq!(args.jaeger(), Some("127.0.0.1:16686"));
+            assert_eq!(args.prometheus(), Some("127.0.0.1:9090"));
             assert_eq!(args.locations().expect("a folder").0, Location::Folder("./spandrel-data".into()));
         }
     }

@@ -57,11 +57,15 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
         Some(address) => Some(server.bind("jaeger", "--listen.jaeger", address).await?),
         None => None,
     };
+    let prometheus = match args.prometheus() {
+        Some(address) => Some(server.bind("prometheus", "--listen.prometheus", address).await?),
+        None => None,
+    };
     let health = match args.health() {
         Some(address) => Some(server.bind("health", "--listen.health", address).await?),
         None => None,
     };
-    let addresses = Addresses { http, jaeger, health };
+    let addresses = Addresses { http, jaeger, prometheus, health };
 
     let start_page = StartPage::new(&addresses, &args);
     let announcement = format!("{}{}\n", start_page.text, page::listening(&addresses));
@@ -69,6 +73,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let one_endpoint = Door::new(roles.one_endpoint(), routes::failure);
     server.open("http", &one_endpoint);
     server.open("jaeger", &Door::new(roles.jaeger(), routes::failure));
+    server.open("prometheus", &Door::new(roles.prometheus(), routes::failure));
     server.open("health", &Door::new(roles.health(), routes::failure));
     print(&announcement)?;
 

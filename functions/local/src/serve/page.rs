@@ -9,6 +9,7 @@ use super::args::Args;
 pub(crate) struct Addresses {
     pub(crate) http: SocketAddr,
     pub(crate) jaeger: Option<SocketAddr>,
+    pub(crate) prometheus: Option<SocketAddr>,
     pub(crate) health: Option<SocketAddr>,
 }
 
@@ -42,7 +43,9 @@ pre { background: #8882; padding: .7em; overflow: auto }</style>\n<h1>Spandrel</
 /// The line for programs: every address by its name.
 pub(crate) fn listening(addresses: &Addresses) -> String {
     let mut line = format!("listening http={}", addresses.http);
-    for (name, address) in [("jaeger", addresses.jaeger), ("health", addresses.health)] {
+    for (name, address) in
+        [("jaeger", addresses.jaeger), ("prometheus", addresses.prometheus), ("health", addresses.health)]
+    {
         if let Some(address) = address {
             let _ = write!(line, " {name}={address}");
         }
@@ -66,12 +69,20 @@ fn sections(addresses: &Addresses, args: &Args) -> Vec<(&'static str, Vec<String
                 "export OTEL_METRICS_EXPORTER=none OTEL_LOGS_EXPORTER=none".to_owned(),
             ],
         ),
-        ("See them in Grafana: a data source of type Jaeger with this URL", vec![format!("{http}/jaeger")]),
+        (
+            "Send metrics: let Prometheus, or an agent of its kind, write here",
+            vec![format!("remote_write: [{{ url: '{http}/prometheus/api/v1/write' }}]")],
+        ),
+        (
+            "See them in Grafana: data sources of these types and URLs",
+            vec![format!("Jaeger      {http}/jaeger"), format!("Prometheus  {http}/prometheus")],
+        ),
         (
             "Or ask directly",
             vec![
                 format!("curl {http}/jaeger/api/services"),
                 format!("curl '{http}/jaeger/api/traces?service=NAME&limit=20'"),
+                format!("curl '{http}/prometheus/api/v1/query?query=up'"),
                 format!("curl {http}/metrics"),
             ],
         ),

@@ -52,11 +52,13 @@ impl Roles {
             .merge(self.operations())
             .route("/", self.page().fallback_service(ingest.clone()))
             .fallback_service(ingest.clone());
-        Router::new().fallback(move |request: Request| {
-            let is_otlp = ingest::is_endpoint(request.uri().path());
-            let router = if is_otlp { ingest.clone() } else { others.clone() };
-            async move { router.oneshot(request).await.unwrap_or_else(|never: Infallible| match never {}) }
-        })
+        first(ingest, others)
+    }
+
+    /// Prometheus' classical port: remote write and queries.
+    pub(crate) fn prometheus(&self) -> Router {
+        let queries = query::prometheus::router(self.query.clone()).merge(self.operations());
+        first(ingest::router(self.ingest.clone()), queries)
     }
 
     /// Jaeger's classical port.
@@ -99,6 +101,15 @@ impl Roles {
         let page = Arc::clone(&self.start_page);
         get(move |headers: HeaderMap| std::future::ready(start_page(&headers, &page)))
     }
+}
+
+/// What `ingest` has an endpoint for goes there, all else to `others`.
+fn first(ingest: Router, others: Router) -> Router {
+    Router::new().fallback(move |request: Request| {
+        let is_ingest = ingest::is_endpoint(request.uri().path());
+        let router = if is_ingest { ingest.clone() } else { others.clone() };
+        async move { router.oneshot(request).await.unwrap_or_else(|never: Infallible| match never {}) }
+    })
 }
 
 const BUILD: &str = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\"");
@@ -164,6 +175,13 @@ mod tests {
             ("POST", "/v1/metrics", 404, "only traces"),
             ("GET", "/jaeger/api/services", 200, "\"data\""),
             ("GET", "/api/services", 200, "\"data\""),
+            ("GET", "/prometheus/api/v1/query?query=1%2B1", 200, r#"{"resultType":"scalar","result":["#),
+            ("POST", "/prometheus/api/v1/query", 400, r#""errorType":"bad_data""#),
+            ("GET", "/api/v1/labels", 200, r#"{"status":"success","data":[]}"#),
+            ("GET", "/api/v1/status/buildinfo", 200, r#""version":"3."#),
+            ("GET", "/api/v1/nothing", 404, ""),
+            ("GET", "/api/v1/write", 405, "POST"),
+            ("POST", "/prometheus/api/v1/write", 415, "application/x-protobuf"),
             ("GET", "/-/healthy", 200, "ok"),
             ("GET", "/-/ready", 200, "ok"),
             ("POST", "/-/reload", 200, "ok"),
@@ -187,6 +205,9 @@ mod tests {
         let roles = roles().await;
         assert_eq!(ask(&roles.jaeger(), "GET", "/api/services", "*/*").await.0, 200);
         assert_eq!(ask(&roles.jaeger(), "GET", "/-/healthy", "*/*").await.0, 200);
+        assert_eq!(ask(&roles.prometheus(), "GET", "/api/v1/rules", "*/*").await.0, 200);
+        assert_eq!(ask(&roles.prometheus(), "GET", "/-/ready", "*/*").await.0, 200);
+        assert_eq!(ask(&roles.prometheus(), "GET", "/graph", "*/*").await.0, 404);
         assert_eq!(ask(&roles.jaeger(), "POST", "/v1/traces", "*/*").await.0, 404);
         for path in ["/", "/health/status", "/-/ready"] {
             assert_eq!(ask(&roles.health(), "GET", path, "*/*").await, (200, "ok\n".to_owned()), "{path}");

@@ -60,6 +60,15 @@ impl Client {
         self.send(request, gzip).await
     }
 
+    /// Posts a snappy body of remote write 1.0 to `path`.
+    pub(crate) async fn post_samples(&mut self, path: &str, snappy: Bytes) -> Result<Answer, NoAnswer> {
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, "application/x-protobuf")
+            .header(header::CONTENT_ENCODING, "snappy")
+            .header("x-prometheus-remote-write-version", "0.1.0");
+        self.send(request, snappy).await
+    }
+
     /// Gets `path`, which may have a query.
     pub(crate) async fn get(&mut self, path: &str) -> Result<Answer, NoAnswer> {
         self.send(Request::get(path), Bytes::new()).await
@@ -99,4 +108,9 @@ pub(crate) fn gzip(body: &[u8], level: u32) -> Bytes {
         flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::new(level));
     encoder.write_all(body).expect("invariant: writing to a vector succeeds");
     encoder.finish().expect("invariant: writing to a vector succeeds").into()
+}
+
+/// `body` as a block of snappy.
+pub(crate) fn snappy(body: &[u8]) -> Bytes {
+    snap::raw::Encoder::new().compress_vec(body).expect("invariant: a request is smaller than 4 GiB").into()
 }

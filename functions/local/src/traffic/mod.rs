@@ -24,6 +24,7 @@ mod failures;
 mod pods;
 mod proto;
 mod random;
+pub mod scrapes;
 mod shop;
 mod statements;
 mod trace;

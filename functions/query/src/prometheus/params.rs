@@ -118,8 +118,10 @@ fn time_ms(text: &str) -> Result<i64, String> {
         // No upper bound: Grafana's probe sends milliseconds where seconds belong.
         return if ms.is_nan() {
             Err(wrong())
+        } else if ms >= MAX_TIME.1 as f64 {
+            Ok(MAX_TIME.1)
         } else {
-            Ok(ms.clamp(MIN_TIME.1 as f64, MAX_TIME.1 as f64) as i64)
+            Ok(ms.max(MIN_TIME.1 as f64) as i64)
         };
     }
     for (sentinel, ms) in [MIN_TIME, MAX_TIME] {

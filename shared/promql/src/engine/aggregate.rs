@@ -34,16 +34,13 @@ impl Engine<'_> {
             return self.count_values(aggregate, &label, &lines, steps);
         }
         let numbers = match parameter {
-            Some(parameter) => {
-                let numbers = self.scalar(parameter, steps)?;
-                if op == AggregateOp::Quantile {
-                    self.check_quantile(&numbers, &parameter.span);
-                }
-                numbers
-            }
+            Some(parameter) => self.scalar(parameter, steps)?,
             None => Vec::new(),
         };
         let lines = self.vector(&aggregate.expr, steps)?;
+        if let (AggregateOp::Quantile, Some(parameter)) = (op, parameter) {
+            self.check_quantile(&numbers, &parameter.span);
+        }
         let groups = groups_of(aggregate, &lines);
         match op {
             AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk => {

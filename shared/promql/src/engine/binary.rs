@@ -110,9 +110,12 @@ impl Engine<'_> {
             });
             ones[group].push(position);
         }
-        // Several lines of the "one" side in a group are fine as long as only one is there at a time.
+        // Several lines of the "one" side in a group are fine as long as only one is there at a time; and where the other
+        // side has nothing at all, nobody looks.
+        let others: Vec<bool> =
+            (0..steps.n).map(|step| many.iter().any(|line| line.is_present(step))).collect();
         for group in ones.iter().filter(|group| group.len() > 1) {
-            for step in 0..steps.n {
+            for step in (0..steps.n).filter(|&step| others[step]) {
                 let mut present = group.iter().filter(|&&position| one[position].is_present(step));
                 if let (Some(&first), Some(&second)) = (present.next(), present.next()) {
                     let key = signature(&one[first].labels, matching);
@@ -144,13 +147,6 @@ impl Engine<'_> {
                     if !many_line.is_present(step) || !one_line.is_present(step) {
                         continue;
                     }
-                    if matching.group == Grouping::OneToOne {
-                        let taken = taken[group].get_or_insert_with(|| vec![false; steps.n]);
-                        if std::mem::replace(&mut taken[step], true) {
-                            let problem = "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
-                            return Err(Error::Execution(problem.to_owned()));
-                        }
-                    }
                     let (many_value, one_value) = (many_line.values[step], one_line.values[step]);
                     if is_stale(many_value) || is_stale(one_value) {
                         continue;
@@ -162,6 +158,13 @@ impl Engine<'_> {
                         (true, false) if compares(binary.op, lhs, rhs) => lhs,
                         (true, false) => continue,
                     };
+                    if matching.group == Grouping::OneToOne {
+                        let taken = taken[group].get_or_insert_with(|| vec![false; steps.n]);
+                        if std::mem::replace(&mut taken[step], true) {
+                            let problem = "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
+                            return Err(Error::Execution(problem.to_owned()));
+                        }
+                    }
                     values[step] = value;
                     is_empty = false;
                 }

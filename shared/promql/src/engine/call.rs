@@ -263,8 +263,10 @@ impl Engine<'_> {
 
     fn histogram_quantile(&self, arguments: &[Expr], steps: Steps) -> Result<Vec<Line>> {
         let q = self.scalar(&arguments[0], steps)?;
-        self.check_quantile(&q, &arguments[0].span);
         let lines = self.vector(&arguments[1], steps)?;
+        if !lines.is_empty() {
+            self.check_quantile(&q, &arguments[0].span);
+        }
         let mut out = Vec::new();
         let mut buckets = Vec::new();
         for (labels, bounds) in self.classic_histograms(&lines, &arguments[1].span) {
@@ -462,10 +464,10 @@ fn of_date(name: &str) -> Option<fn(&Date) -> i64> {
     })
 }
 
-/// The date so many seconds after the epoch, the fraction cut off.
+/// The date so many seconds after the epoch, the fraction cut off; of what is no whole number, Go's is the least.
 fn date_at(seconds: f64) -> Date {
-    // Beyond the years that a calendar knows, any date is as good as another.
-    Date::of(seconds.clamp(-9e15, 9e15) as i64)
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    Date::of(if (-LIMIT..LIMIT).contains(&seconds) { seconds as i64 } else { i64::MIN })
 }
 
 #[cfg(test)]

@@ -13,10 +13,16 @@ pub(super) struct Date {
 }
 
 impl Date {
-    /// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+    /// Seconds are taken as Go's `time` takes them, which matters beyond the years that fit: they wrap.
+    /// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`; Go `time/time.go`.
     pub(super) fn of(seconds: i64) -> Self {
-        let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-        let shifted = days + 719_468;
+        /// Years begin in March here, so that the leap day is a year's last; these are the days from such a beginning,
+        /// in a year that is long past and begins an era of 400 years, to that of the year 0, and from there to 1970.
+        const DAYS_TO_YEAR_0: u64 = 730_692_556 * 146_097;
+        const DAYS_TO_EPOCH: u64 = 719_468;
+        let absolute = (seconds as u64).wrapping_add((DAYS_TO_YEAR_0 + DAYS_TO_EPOCH) * 86_400);
+        let (days, second) = (absolute / 86_400, (absolute % 86_400) as i64);
+        let shifted = days as i64 - DAYS_TO_YEAR_0 as i64;
         let era = shifted.div_euclid(146_097);
         let day_of_era = shifted.rem_euclid(146_097);
         let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -31,7 +37,7 @@ impl Date {
             month,
             day,
             day_of_year: before + day,
-            day_of_week: (days + 4).rem_euclid(7),
+            day_of_week: (shifted - DAYS_TO_EPOCH as i64 + 4).rem_euclid(7),
             hour: second / 3600,
             minute: second / 60 % 60,
         }
@@ -75,5 +81,7 @@ mod tests {
         check(1_709_208_000, [2024, 2, 29, 60, 4, 12, 0, 29]);
         check(1_735_689_599, [2024, 12, 31, 366, 2, 23, 59, 31]);
         check(-1, [1969, 12, 31, 365, 3, 23, 59, 31]);
+        // What Go makes of numbers that are no seconds.
+        check(i64::MIN, [292_277_026_596, 12, 4, 339, 0, 15, 30, 31]);
     }
 }

@@ -172,7 +172,7 @@ mod tests {
         for _ in 0..4 {
             mean.add(f64::MAX);
         }
-        assert_eq!(mean.value(), f64::MAX);
+        assert!((mean.value() / f64::MAX - 1.0).abs() < 1e-12, "the sum would not be finite");
     }
 
     #[test]

@@ -166,8 +166,8 @@ pub fn evaluate(plan: &Plan, data: &[Vec<Series>], is_cancelled: &dyn Fn() -> bo
         data.iter().flatten().map(|series| series.time_ms.len() + series.histograms.len()).sum::<usize>();
     Ok(Answer {
         value,
-        warnings: engine.warnings.into_inner(),
-        infos: engine.infos.into_inner(),
+        warnings: remarked(engine.warnings),
+        infos: remarked(engine.infos),
         n_samples: n_samples as u64,
     })
 }
@@ -207,8 +207,8 @@ struct Engine<'a> {
     data: &'a [Vec<Series>],
     is_cancelled: &'a dyn Fn() -> bool,
     n_values: Cell<u64>,
-    warnings: RefCell<Vec<String>>,
-    infos: RefCell<Vec<String>>,
+    warnings: Remarks,
+    infos: Remarks,
 }
 
 impl Engine<'_> {
@@ -290,19 +290,28 @@ impl Engine<'_> {
     }
 
     fn warn(&self, message: &str, span: &Span) {
-        remark(&self.warnings, format!("PromQL warning: {message} ({})", self.place(span)));
+        remark(&self.warnings, format!("PromQL warning: {message}"), self.place(span));
     }
 
     fn inform(&self, message: &str, span: &Span) {
-        remark(&self.infos, format!("PromQL info: {message} ({})", self.place(span)));
+        remark(&self.infos, format!("PromQL info: {message}"), self.place(span));
     }
 }
 
-fn remark(remarks: &RefCell<Vec<String>>, text: String) {
+/// What was remarked, and where.
+type Remarks = RefCell<Vec<(String, String)>>;
+
+/// The same remark is made once, of the last place, as Prometheus does.
+fn remark(remarks: &Remarks, message: String, place: String) {
     let mut remarks = remarks.borrow_mut();
-    if !remarks.contains(&text) {
-        remarks.push(text);
+    match remarks.iter_mut().find(|(other, _)| *other == message) {
+        Some((_, last)) => *last = place,
+        None => remarks.push((message, place)),
     }
+}
+
+fn remarked(remarks: Remarks) -> Vec<String> {
+    remarks.into_inner().into_iter().map(|(message, place)| format!("{message} ({place})")).collect()
 }
 
 /// Lines whose labels have become the same, joined where no step has a value of two of them.

@@ -10,7 +10,7 @@ use model::series::HistogramSample;
 use super::math::{Mean, Sum, Variance, quantile, regression};
 use super::selector::Windows;
 use super::{ABSENT, Engine, Line, Result, Steps, merged};
-use crate::syntax::ast::{Call, Expr, Span};
+use crate::syntax::ast::{Call, Expr, ExprKind, Span};
 
 /// The samples of one series in one window, never none at all.
 pub(super) struct Window<'a> {
@@ -44,8 +44,7 @@ impl Engine<'_> {
             let mut values = vec![ABSENT; steps.n];
             let mut is_empty = true;
             let (mut first, mut end, mut first_histogram, mut end_histogram) = (0, 0, 0, 0);
-            let looked_at = if windows.fixed_ms.is_some() { 1 } else { steps.n };
-            for (step, value) in values.iter_mut().enumerate().take(looked_at) {
+            for (step, value) in values.iter_mut().enumerate() {
                 let step_ms = steps.time_ms(step);
                 let end_ms = windows.fixed_ms.unwrap_or(step_ms) - windows.offset_ms;
                 let start_ms = end_ms - windows.range_ms;
@@ -75,9 +74,6 @@ impl Engine<'_> {
             if is_empty {
                 continue;
             }
-            if windows.fixed_ms.is_some() {
-                values = vec![values[0]; steps.n];
-            }
             let labels = if keeps_name { source.labels.clone() } else { source.labels.without_metric_name() };
             lines.push(Line::new(labels, values));
         }
@@ -101,15 +97,20 @@ impl Engine<'_> {
         };
         match name {
             "rate" | "increase" | "delta" => {
-                self.hint_at_counters(name, &windows, vector);
                 let (is_counter, is_rate) = (name != "delta", name == "rate");
                 let of = |window: &Window<'_>, _| extrapolated(window, is_counter, is_rate, range_s);
-                self.over_windows(&windows, steps, false, of).map(Some)
+                if !is_counter {
+                    return self.over_windows(&windows, steps, false, of).map(Some);
+                }
+                // With the names first: they tell what is no counter.
+                let mut lines = self.over_windows(&windows, steps, true, of)?;
+                self.hint_at_counters(&lines, vector);
+                for line in &mut lines {
+                    line.labels = line.labels.without_metric_name();
+                }
+                merged(lines).map(Some)
             }
             "irate" | "idelta" => {
-                if name == "irate" {
-                    self.hint_at_counters(name, &windows, vector);
-                }
                 let is_rate = name == "irate";
                 self.over_windows(&windows, steps, false, |window, _| instant_change(window, is_rate))
                     .map(Some)
@@ -172,11 +173,14 @@ impl Engine<'_> {
             }
             "quantile_over_time" => {
                 let q = self.scalar(&call.arguments[0], steps)?;
-                self.check_quantile(&q, &call.arguments[0].span);
                 let of = |window: &Window<'_>, step: usize| {
                     (!window.values.is_empty()).then(|| quantile(q[step], &mut window.values.to_vec()))
                 };
-                self.over_windows(&windows, steps, false, of).map(Some)
+                let lines = self.over_windows(&windows, steps, false, of)?;
+                if !lines.is_empty() {
+                    self.check_quantile(&q, &call.arguments[0].span);
+                }
+                Ok(Some(lines))
             }
             "double_exponential_smoothing" => {
                 let level = self.scalar(&call.arguments[1], steps)?;
@@ -251,15 +255,12 @@ impl Engine<'_> {
         Ok(lines)
     }
 
-    /// Says so where a function of counters is given something that is not named like one.
-    fn hint_at_counters(&self, function: &str, windows: &Windows<'_>, vector: &Expr) {
-        if function == "delta" {
-            return;
-        }
+    /// Says so where a function of counters has a result of something that is not named like one.
+    fn hint_at_counters(&self, lines: &[Line], vector: &Expr) {
         let mut looked_at: Vec<&str> = Vec::new();
-        for source in &windows.sources {
-            let name = source.labels.get(METRIC_NAME);
-            if name.is_empty() || source.value.is_empty() || looked_at.contains(&name) {
+        for line in lines {
+            let name = line.labels.get(METRIC_NAME);
+            if name.is_empty() || looked_at.contains(&name) {
                 continue;
             }
             looked_at.push(name);
@@ -267,7 +268,10 @@ impl Engine<'_> {
                 ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
             if !is_counter {
                 let hint = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket";
-                self.inform(&format!("{hint}: {name:?}"), &vector.span);
+                // Prometheus knows no place of a subquery.
+                let is_subquery = matches!(vector.unwrapped().kind, ExprKind::Subquery(_));
+                let span = if is_subquery { 0..0 } else { vector.span.clone() };
+                self.inform(&format!("{hint}: {name:?}"), &span);
             }
         }
     }

@@ -349,7 +349,7 @@ impl<'q> Parser<'q> {
         let step = if self.is("]") { None } else { Some(self.duration_expression(0)?) };
         self.expect("]", "subquery or range")?;
         let span = start..self.last_end();
-        if expr.value_type() != ValueType::InstantVector && expr.value_type() != ValueType::Scalar {
+        if expr.value_type() != ValueType::InstantVector {
             let found = expr.value_type().documented();
             let problem = format!("subquery is only allowed on instant vector, got {found} instead");
             return Err(ParseError::new(span, problem));
