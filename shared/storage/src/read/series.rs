@@ -65,26 +65,63 @@ pub async fn select(
     selections: &[Selection],
     limits: &SeriesLimits,
 ) -> Result<Vec<Vec<Series>>> {
-    let mut selected = Vec::with_capacity(selections.len());
     let asker = Asker::new(store, tenant, limits.max_bytes);
+    let mut joined: Vec<Joined> = selections.iter().map(|_| Joined::default()).collect();
     let mut n_samples = 0;
-    for selection in selections {
-        let mut joined = Joined::new(limits.max_series, limits.max_samples.saturating_sub(n_samples));
-        if selection.start_ms_exclusive < selection.end_ms {
-            let first_ms = selection.start_ms_exclusive.saturating_add(1);
-            let question = Question {
-                projection: SELECTED,
-                selectors: vec![selection.matchers.clone()],
-                first_ms,
-                last_ms: selection.end_ms,
-            };
-            each_file(store, tenant, &asker, question, |file| joined.add(&file, first_ms, selection.end_ms))
-                .await?;
-        }
-        n_samples += joined.n_samples;
-        selected.push(joined.finish());
+    for together in read_together(selections) {
+        let of = |numbers: &[usize], pick: fn(&Selection) -> i64| {
+            numbers.iter().map(|&number| pick(&selections[number])).collect()
+        };
+        let starts: Vec<i64> = of(&together, |selection| selection.start_ms_exclusive.saturating_add(1));
+        let ends: Vec<i64> = of(&together, |selection| selection.end_ms);
+        let question = Question {
+            projection: SELECTED,
+            selectors: together.iter().map(|&number| selections[number].matchers.clone()).collect(),
+            first_ms: starts.iter().copied().min().unwrap_or(0),
+            last_ms: ends.iter().copied().max().unwrap_or(0),
+        };
+        each_file(store, tenant, &asker, question, |file| {
+            for row in &file.rows {
+                for (at, &number) in together.iter().enumerate() {
+                    if row.selectors >> at & 1 == 1 {
+                        n_samples += joined[number].add(&file, row, (starts[at], ends[at]));
+                        within(joined[number].series.len() as u64, limits.max_series, "series")?;
+                    }
+                }
+            }
+            within(n_samples, limits.max_samples, "samples")
+        })
+        .await?;
     }
-    Ok(selected)
+    Ok(joined.into_iter().map(Joined::finish).collect())
+}
+
+/// Most selections that are looked for in one reading of files: each has a bit of [`series::Row::selectors`].
+const MAX_TOGETHER: usize = 63;
+
+/// The numbers of selections whose files are read once for all of them: those whose time windows lie close to each
+/// other. Selections of nothing are left out.
+fn read_together(selections: &[Selection]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<(i64, i64, i64, Vec<usize>)> = Vec::new();
+    for (number, selection) in selections.iter().enumerate() {
+        let (start, end) = (selection.start_ms_exclusive, selection.end_ms);
+        if start >= end {
+            continue;
+        }
+        let length = end.saturating_sub(start);
+        let fits = |(first, last, longest, members): &&mut (i64, i64, i64, Vec<usize>)| {
+            let in_all = (*last).max(end).saturating_sub((*first).min(start));
+            members.len() < MAX_TOGETHER && in_all <= (*longest).max(length).saturating_mul(3) / 2
+        };
+        match groups.iter_mut().find(fits) {
+            Some((first, last, longest, members)) => {
+                (*first, *last, *longest) = ((*first).min(start), (*last).max(end), (*longest).max(length));
+                members.push(number);
+            }
+            None => groups.push((start, end, length, vec![number])),
+        }
+    }
+    groups.into_iter().map(|(_, _, _, members)| members).collect()
 }
 
 const SELECTED: Projection = Projection::of(&[
@@ -369,60 +406,43 @@ impl Texts {
 }
 
 /// Series joined over files.
+#[derive(Default)]
 struct Joined {
     places: HashTable<(u128, u32)>,
     series: Vec<Growing>,
     texts: Texts,
-    n_samples: u64,
-    max_series: u64,
-    max_samples: u64,
 }
 
 /// A series as far as it was read.
 struct Growing {
     labels: Labels,
     temporality: Temporality,
-    time_ms: Vec<i64>,
-    value: Vec<f64>,
+    /// Time in ms and value, together: the next one goes to another series, and each place in memory is a wait.
+    samples: Vec<(i64, f64)>,
     histograms: Vec<HistogramSample>,
     is_sorted: bool,
 }
 
 impl Joined {
-    fn new(max_series: u64, max_samples: u64) -> Self {
-        Self {
-            places: HashTable::new(),
-            series: Vec::new(),
-            texts: Texts::default(),
-            n_samples: 0,
-            max_series,
-            max_samples,
+    /// Takes what a row has from `first_ms` to `last_ms`, and returns how many samples that were.
+    fn add(&mut self, file: &FileSeries, row: &series::Row, (first_ms, last_ms): (i64, i64)) -> u64 {
+        let times = &file.time_ms[row.samples.clone()];
+        let start = row.samples.start + times.partition_point(|&time_ms| time_ms < first_ms);
+        let end = row.samples.start + times.partition_point(|&time_ms| time_ms <= last_ms);
+        let is_within = |sample: &&HistogramSample| (first_ms..=last_ms).contains(&sample.time_ms);
+        if start == end && !row.histograms.iter().any(|sample| is_within(&sample)) {
+            return 0;
         }
-    }
-
-    fn add(&mut self, file: &FileSeries, first_ms: i64, last_ms: i64) -> Result<()> {
-        for row in &file.rows {
-            let times = &file.time_ms[row.samples.clone()];
-            let start = row.samples.start + times.partition_point(|&time_ms| time_ms < first_ms);
-            let end = row.samples.start + times.partition_point(|&time_ms| time_ms <= last_ms);
-            let is_within = |sample: &&HistogramSample| (first_ms..=last_ms).contains(&sample.time_ms);
-            if start == end && !row.histograms.iter().any(|sample| is_within(&sample)) {
-                continue;
-            }
-            let series = self.place(file, row);
-            let growing = &mut self.series[series];
-            for at in start..end {
-                let time_ms = file.time_ms[at];
-                growing.is_sorted &= growing.time_ms.last().is_none_or(|&last_ms| last_ms < time_ms);
-                growing.time_ms.push(time_ms);
-                growing.value.push(file.value[at]);
-            }
-            let n_before = growing.histograms.len();
-            growing.histograms.extend(row.histograms.iter().filter(is_within).cloned());
-            self.n_samples += (end - start + growing.histograms.len() - n_before) as u64;
+        let series = self.place(file, row);
+        let growing = &mut self.series[series];
+        for at in start..end {
+            let time_ms = file.time_ms[at];
+            growing.is_sorted &= growing.samples.last().is_none_or(|last| last.0 < time_ms);
+            growing.samples.push((time_ms, file.value[at]));
         }
-        within(self.series.len() as u64, self.max_series, "series")?;
-        within(self.n_samples, self.max_samples, "samples")
+        let n_before = growing.histograms.len();
+        growing.histograms.extend(row.histograms.iter().filter(is_within).cloned());
+        (end - start + growing.histograms.len() - n_before) as u64
     }
 
     /// Where the series of a row is. The two temporalities of one label set are two series until the end.
@@ -436,8 +456,7 @@ impl Joined {
         self.series.push(Growing {
             labels: file.labels_with(row, &mut |text| texts.share(text)),
             temporality: row.temporality,
-            time_ms: Vec::new(),
-            value: Vec::new(),
+            samples: Vec::new(),
             histograms: Vec::new(),
             is_sorted: true,
         });
@@ -483,23 +502,17 @@ fn merge_into(kept: &mut Series, later: &mut Series) {
 impl Growing {
     fn finish(mut self) -> Series {
         if !self.is_sorted {
-            let mut order: Vec<u32> = (0..self.time_ms.len() as u32).collect();
-            let key = |&at: &u32| (self.time_ms[at as usize], self.value[at as usize].to_bits());
-            order.sort_unstable_by_key(key);
-            let mut time_ms = Vec::with_capacity(order.len());
-            let mut value = Vec::with_capacity(order.len());
-            for at in order {
-                let (time, sample) = (self.time_ms[at as usize], self.value[at as usize]);
-                if time_ms.last() == Some(&time) {
-                    // The greatest by its bits comes last.
-                    value.pop();
-                } else {
-                    time_ms.push(time);
+            self.samples.sort_unstable_by_key(|sample| (sample.0, sample.1.to_bits()));
+            // Of one time the greatest by its bits is kept, which comes last.
+            self.samples.dedup_by(|later, kept| {
+                let same = later.0 == kept.0;
+                if same {
+                    *kept = *later;
                 }
-                value.push(sample);
-            }
-            (self.time_ms, self.value) = (time_ms, value);
+                same
+            });
         }
+        let (time_ms, mut value): (Vec<i64>, Vec<f64>) = self.samples.into_iter().unzip();
         self.histograms.sort_by(|a, b| {
             let rank = |sample: &HistogramSample| {
                 (sample.time_ms, sample.histogram.count.to_bits(), sample.histogram.sum.to_bits())
@@ -514,17 +527,16 @@ impl Growing {
             same
         });
         // A float and a histogram of one time: the float counts, as where Prometheus joins blocks.
-        let times = &self.time_ms;
-        self.histograms.retain(|sample| times.binary_search(&sample.time_ms).is_err());
+        self.histograms.retain(|sample| time_ms.binary_search(&sample.time_ms).is_err());
         if self.temporality == Temporality::Delta {
             let mut sum = 0.0;
-            for value in &mut self.value {
+            for value in &mut value {
                 if !model::series::is_stale(*value) {
                     sum += *value;
                     *value = sum;
                 }
             }
         }
-        Series { labels: self.labels, time_ms: self.time_ms, value: self.value, histograms: self.histograms }
+        Series { labels: self.labels, time_ms, value, histograms: self.histograms }
     }
 }

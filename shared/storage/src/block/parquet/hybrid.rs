@@ -97,6 +97,55 @@ pub fn read_levels(bytes: &[u8], width: u8, count: usize, levels: &mut Vec<u8>) 
     read_with(bytes, width, count, levels, |value| value as u8, unpack_levels)
 }
 
+/// The value of a section of `count` values that is one run.
+pub fn constant(bytes: &[u8], width: u8, count: usize) -> Option<u32> {
+    let mut rest = bytes;
+    let head = read_varint(&mut rest).ok()?;
+    if head & 1 == 1 || head >> 1 < count as u64 {
+        return None;
+    }
+    let mut value = [0; 4];
+    let stored = take(&mut rest, usize::from(width.div_ceil(8))).ok()?;
+    value[..stored.len()].copy_from_slice(stored);
+    Some(u32::from_le_bytes(value))
+}
+
+/// The packed bytes of a section of `count` values that is one packed section.
+pub fn packed(bytes: &[u8], width: u8, count: usize) -> Option<&[u8]> {
+    let mut rest = bytes;
+    let head = read_varint(&mut rest).ok()?;
+    let groups = usize::try_from(head >> 1).ok()?;
+    if head & 1 == 0 || groups.checked_mul(8)? < count {
+        return None;
+    }
+    take(&mut rest, groups.checked_mul(usize::from(width))?).ok()
+}
+
+/// The ends of lists from their `count` repetition levels of one bit, where every level is an entry: a list ends where
+/// the next begins, which is at each zero.
+pub fn ends_of_lists(packed: &[u8], count: usize) -> Vec<u32> {
+    let mut ends = Vec::with_capacity(count / 4);
+    for (word_idx, bytes) in packed.chunks(8).enumerate() {
+        let mut word = [0xff; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        let mut zeros = !u64::from_le_bytes(word);
+        while zeros != 0 {
+            let at = word_idx * 64 + zeros.trailing_zeros() as usize;
+            if at >= count {
+                break;
+            }
+            ends.push(at as u32);
+            zeros &= zeros - 1;
+        }
+    }
+    // What was pushed are the beginnings; the first is no end, and the last list ends with the levels.
+    if !ends.is_empty() {
+        ends.remove(0);
+        ends.push(count as u32);
+    }
+    ends
+}
+
 fn read_with<T: Clone>(
     bytes: &[u8],
     width: u8,
@@ -197,6 +246,19 @@ mod tests {
             let mut read_back = Vec::new();
             read_levels(&bytes[4..], width, levels.len(), &mut read_back).expect("own bytes");
             prop_assert_eq!(read_back, levels);
+        }
+
+        #[test]
+        fn ends_of_lists_are_those_of_the_levels(lengths in proptest::collection::vec(1u32..20, 1..60)) {
+            let levels: Vec<u8> = lengths.iter().flat_map(|&n| (0..n).map(|at| u8::from(at > 0))).collect();
+            let mut end = 0;
+            let expect: Vec<u32> = lengths.iter().map(|n| { end += n; end }).collect();
+            let mut bytes = Vec::new();
+            write_levels(&mut bytes, &levels, 1);
+            match packed(&bytes[4..], 1, levels.len()) {
+                Some(packed) => prop_assert_eq!(ends_of_lists(packed, levels.len()), expect),
+                None => prop_assert!(constant(&bytes[4..], 1, levels.len()).is_some()),
+            }
         }
 
         #[test]

@@ -60,13 +60,17 @@ impl<'a> StoredPage<'a> {
     }
 }
 
-/// Whether repetition levels are wanted.
+/// Which levels are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repetition {
-    /// They are read.
+    /// Both kinds.
     Read,
-    /// They are known from another column of the same list.
+    /// Definition levels only: the others are known from another column of the same list.
     Skip,
+    /// Neither, but the ends of the lists: of a list whose entries are required.
+    Ends,
+    /// Neither: only the values.
+    Values,
 }
 
 /// A chunk of which only the headers were looked at.
@@ -119,17 +123,37 @@ impl<'a> ChunkReader<'a> {
         let data = self.data.plain(self.compressed)?;
         let count = self.data.count;
         let mut rest = data.as_slice();
-        let repetition = match (levels_section(&mut rest, max_repetition)?, repetition) {
-            (section, Repetition::Read) => read_levels(section, max_repetition, count)?,
-            (_, Repetition::Skip) => Vec::new(),
-        };
-        let definition = read_levels(levels_section(&mut rest, max_definition)?, max_definition, count)?;
+        let wanted = repetition;
+        let repetition_section = levels_section(&mut rest, max_repetition)?;
+        let definition_section = levels_section(&mut rest, max_definition)?;
         let values_at = data.len() - rest.len();
-        let n_values = if max_definition == 0 {
-            count
+        let is_full = max_definition == 0
+            || hybrid::constant(definition_section, level_width(max_definition), count)
+                == Some(u32::from(max_definition));
+        let (mut repetition, mut definition, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        if wanted == Repetition::Ends && is_full && max_repetition == 1 {
+            ends = match hybrid::packed(repetition_section, 1, count) {
+                Some(packed) if packed.first().is_some_and(|byte| byte & 1 == 0) => {
+                    hybrid::ends_of_lists(packed, count)
+                }
+                _ if hybrid::constant(repetition_section, 1, count) == Some(0) => {
+                    (1..=count as u32).collect()
+                }
+                _ => ends_of_levels(&read_levels(repetition_section, max_repetition, count)?, None)?,
+            };
         } else {
-            definition.iter().filter(|&&level| level == max_definition).count()
-        };
+            if matches!(wanted, Repetition::Read | Repetition::Ends) {
+                repetition = read_levels(repetition_section, max_repetition, count)?;
+            }
+            if !is_full || wanted != Repetition::Values {
+                definition = read_levels(definition_section, max_definition, count)?;
+            }
+            if wanted == Repetition::Ends {
+                ends = ends_of_levels(&repetition, Some(&definition))?;
+            }
+        }
+        let n_values =
+            if is_full { count } else { definition.iter().filter(|&&level| level == max_definition).count() };
         Ok(Pages {
             dictionary: dictionary.unwrap_or_default(),
             n_distinct,
@@ -139,8 +163,28 @@ impl<'a> ChunkReader<'a> {
             encoding: self.data.encoding,
             repetition,
             definition,
+            ends,
         })
     }
+}
+
+fn level_width(max: u8) -> u8 {
+    (8 - max.leading_zeros()) as u8
+}
+
+/// The ends of lists from levels; without definition levels every level is an entry.
+fn ends_of_levels(repetition: &[u8], definition: Option<&[u8]>) -> Result<Vec<u32>, Invalid> {
+    let mut ends: Vec<u32> = Vec::new();
+    let mut n_entries = 0;
+    for (at, &level) in repetition.iter().enumerate() {
+        if level == 0 {
+            ends.push(n_entries);
+        }
+        let end = ends.last_mut().ok_or(Invalid("first level continues a list"))?;
+        n_entries += u32::from(definition.is_none_or(|definition| definition[at] > 0));
+        *end = n_entries;
+    }
+    Ok(ends)
 }
 
 /// Takes the bytes of levels up to `max` off the front of a data page; none if there are no levels.
@@ -155,7 +199,7 @@ fn levels_section<'a>(page: &mut &'a [u8], max: u8) -> Result<&'a [u8], Invalid>
 fn read_levels(section: &[u8], max: u8, count: usize) -> Result<Vec<u8>, Invalid> {
     let mut levels = Vec::new();
     if max > 0 {
-        hybrid::read_levels(section, (8 - max.leading_zeros()) as u8, count, &mut levels)?;
+        hybrid::read_levels(section, level_width(max), count, &mut levels)?;
         if levels.iter().any(|&level| level > max) {
             return Err(Invalid("level is too deep"));
         }
@@ -176,6 +220,46 @@ pub struct Pages {
     pub repetition: Vec<u8>,
     /// Definition levels; empty for a required column.
     pub definition: Vec<u8>,
+    /// The ends of the lists, where they were asked for.
+    pub ends: Vec<u32>,
+}
+
+/// Positions in a dictionary page, looked up one by one.
+#[derive(Debug, Clone, Copy)]
+enum Packed<'a> {
+    Constant(u32),
+    Bytes(&'a [u8]),
+    Pairs(&'a [u8]),
+}
+
+/// Positions in a dictionary, of which few are looked at.
+#[derive(Debug)]
+pub struct Positions<'a> {
+    packed: Option<Packed<'a>>,
+    /// Where they are not packed in whole bytes.
+    all: Vec<u32>,
+    n_distinct: u32,
+}
+
+impl Positions<'_> {
+    /// The position of the value `at`, which is less than the number of values.
+    ///
+    /// # Errors
+    /// It is outside of the dictionary.
+    #[inline]
+    pub fn get(&self, at: usize) -> Result<u32, Invalid> {
+        let position = match self.packed {
+            Some(Packed::Constant(position)) => position,
+            Some(Packed::Bytes(bytes)) => u32::from(bytes[at]),
+            Some(Packed::Pairs(bytes)) => u32::from(bytes[2 * at]) | u32::from(bytes[2 * at + 1]) << 8,
+            None => self.all[at],
+        };
+        if position < self.n_distinct {
+            Ok(position)
+        } else {
+            Err(Invalid("position is outside of the dictionary"))
+        }
+    }
 }
 
 impl Pages {
@@ -206,21 +290,46 @@ impl Pages {
         Ok(positions)
     }
 
+    /// The distinct strings, and the positions of values for looking them up.
+    ///
+    /// # Errors
+    /// The values are not strings, or not UTF-8.
+    pub fn strings_lazily(&self) -> Result<(Dictionary, Positions<'_>), Invalid> {
+        if self.encoding != encoding::RLE_DICTIONARY {
+            let (dictionary, all) = self.strings()?;
+            let n_distinct = dictionary.len() as u32;
+            return Ok((dictionary, Positions { packed: None, all, n_distinct }));
+        }
+        let mut values = self.values();
+        let width = take(&mut values, 1)?[0];
+        let packed = match (width, hybrid::packed(values, width, self.n_values)) {
+            (8, Some(bytes)) => Some(Packed::Bytes(bytes)),
+            (16, Some(bytes)) => Some(Packed::Pairs(bytes)),
+            (1..=32, None) => hybrid::constant(values, width, self.n_values).map(Packed::Constant),
+            _ => None,
+        };
+        let all = if packed.is_some() { Vec::new() } else { self.positions()? };
+        Ok((self.dictionary()?, Positions { packed, all, n_distinct: self.n_distinct as u32 }))
+    }
+
+    fn dictionary(&self) -> Result<Dictionary, Invalid> {
+        let mut dictionary = Dictionary::default();
+        let mut rest = self.dictionary.as_slice();
+        for _ in 0..self.n_distinct {
+            dictionary.push_unindexed(read_plain_string(&mut rest)?);
+        }
+        Ok(dictionary)
+    }
+
     /// The distinct strings and the position of each value.
     ///
     /// # Errors
     /// The values are not strings, or not UTF-8.
     pub fn strings(&self) -> Result<(Dictionary, Vec<u32>), Invalid> {
-        let mut dictionary = Dictionary::default();
         match self.encoding {
-            encoding::RLE_DICTIONARY => {
-                let mut rest = self.dictionary.as_slice();
-                for _ in 0..self.n_distinct {
-                    dictionary.push_unindexed(read_plain_string(&mut rest)?);
-                }
-                Ok((dictionary, self.positions()?))
-            }
+            encoding::RLE_DICTIONARY => Ok((self.dictionary()?, self.positions()?)),
             encoding::PLAIN => {
+                let mut dictionary = Dictionary::default();
                 let mut rest = self.values();
                 let mut positions = Vec::with_capacity(self.n_values.min(rest.len() / 4));
                 for _ in 0..self.n_values {
@@ -273,8 +382,13 @@ impl Pages {
             let n = self.n_values;
             let n_bytes = n.checked_mul(8).ok_or(Invalid("page has too many values"))?;
             let streams = self.values().get(..n_bytes).ok_or(Invalid("data is cut off"))?;
-            let bits = |at: usize| std::array::from_fn(|place| streams[place * n + at]);
-            return Ok((0..n).map(|at| f64::from_le_bytes(bits(at))).collect());
+            let mut bits = vec![0_u64; n];
+            for (place, stream) in streams.chunks_exact(n.max(1)).enumerate() {
+                for (bits, &byte) in bits.iter_mut().zip(stream) {
+                    *bits |= u64::from(byte) << (8 * place);
+                }
+            }
+            return Ok(bits.into_iter().map(f64::from_bits).collect());
         }
         self.fixed(8, |bytes| {
             f64::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length"))

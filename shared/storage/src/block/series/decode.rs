@@ -153,19 +153,20 @@ pub fn decode(
         return Ok(file);
     }
 
-    let names = read(column::LABEL_NAME, Repetition::Read)?;
-    let label_ends = ends(&names, n_rows)?;
-    let name_rows;
-    (file.names, name_rows) = names.strings()?;
-    let value_rows;
-    (file.values, value_rows) = read(column::LABEL_VALUE, Repetition::Skip)?.strings()?;
-    if name_rows.len() != value_rows.len()
-        || label_ends.last().map_or(0, |&end| end as usize) != name_rows.len()
+    let names = read(column::LABEL_NAME, Repetition::Ends)?;
+    let values = read(column::LABEL_VALUE, Repetition::Values)?;
+    let label_ends = &names.ends;
+    let n_labels = names.n_values();
+    if label_ends.len() != n_rows
+        || values.n_values() != n_labels
+        || label_ends.last().map_or(0, |&end| end as usize) != n_labels
     {
         return Err(Invalid("labels differ in number"));
     }
-    file.labels = name_rows.into_iter().zip(value_rows).collect();
-    let hashes = Hashes::new(hasher, &file);
+    let (name_at, value_at);
+    (file.names, name_at) = names.strings_lazily()?;
+    (file.values, value_at) = values.strings_lazily()?;
+    let mut hashes = Hashes::new(hasher, &file);
     let mut label_passes = LabelMatches::new(wanted.selectors, &file.names, &file.values);
     let mut row_of: Vec<u32> = Vec::new();
     for (at, &metric) in metrics.iter().enumerate() {
@@ -173,14 +174,22 @@ pub fn decode(
         if candidates == 0 {
             continue;
         }
-        let labels = if at == 0 { 0 } else { label_ends[at - 1] }..label_ends[at];
-        let pairs = &file.labels[labels.start as usize..labels.end as usize];
+        // Appended for now: a row that is not wanted takes them away again.
+        let start = file.labels.len();
+        let first = if at == 0 { 0 } else { label_ends[at - 1] as usize };
+        for entry in first..label_ends[at] as usize {
+            file.labels.push((name_at.get(entry)?, value_at.get(entry)?));
+        }
+        let labels = start as u32..file.labels.len() as u32;
+        let pairs = &file.labels[start..];
         let selectors = label_passes.selectors(candidates, pairs);
-        if selectors != 0 {
+        if selectors == 0 {
+            file.labels.truncate(start);
+        } else {
             row_of.push(at as u32);
             file.rows.push(Row {
                 metric,
-                hash: hashes.of(metric, pairs),
+                hash: hashes.of(metric, pairs, (&file.metrics, &file.names, &file.values)),
                 labels,
                 samples: 0..0,
                 temporality: Temporality::Cumulative,
@@ -233,8 +242,11 @@ fn read_samples(
     if !projection.has(column::SAMPLE_TIME) {
         return Ok(());
     }
-    let pages = read(column::SAMPLE_TIME, Repetition::Read)?;
-    let sample_ends = ends(&pages, n_rows)?;
+    let pages = read(column::SAMPLE_TIME, Repetition::Ends)?;
+    let sample_ends = &pages.ends;
+    if sample_ends.len() != n_rows {
+        return Err(Invalid("lists differ in number from rows"));
+    }
     file.time_ms = pages.i64s()?;
     let n_samples = sample_ends.last().map_or(0, |&end| end as usize);
     if file.time_ms.len() != n_samples {
@@ -245,7 +257,7 @@ fn read_samples(
         row.samples = if at == 0 { 0 } else { sample_ends[at - 1] as usize }..sample_ends[at] as usize;
     }
     if projection.has(column::SAMPLE_VALUE) {
-        file.value = read(column::SAMPLE_VALUE, Repetition::Skip)?.doubles()?;
+        file.value = read(column::SAMPLE_VALUE, Repetition::Values)?.doubles()?;
         if file.value.len() != n_samples {
             return Err(Invalid("samples differ in number"));
         }
@@ -292,45 +304,44 @@ fn each_blob(
     Ok(())
 }
 
-/// The ends of the lists that these levels describe.
-fn ends(pages: &Pages, n_rows: usize) -> Result<Vec<u32>, Invalid> {
-    let mut ends: Vec<u32> = Vec::with_capacity(n_rows);
-    let mut n_entries = 0;
-    for (&repetition, &definition) in pages.repetition.iter().zip(&pages.definition) {
-        if repetition == 0 {
-            ends.push(n_entries);
-        }
-        let end = ends.last_mut().ok_or(Invalid("first level continues a list"))?;
-        n_entries += u32::from(definition > 0);
-        *end = n_entries;
-    }
-    if ends.len() == n_rows { Ok(ends) } else { Err(Invalid("lists differ in number from rows")) }
+/// Hashes of the texts of a file, each computed once and only where it is needed.
+struct Hashes<'a> {
+    hasher: &'a SeriesHasher,
+    metric_name: [u64; 2],
+    metrics: Vec<Option<u128>>,
+    names: Vec<Option<[u64; 2]>>,
+    values: Vec<Option<[u64; 2]>>,
 }
 
-/// Hashes of the texts of a file, each computed once.
-struct Hashes {
-    metrics: Vec<u128>,
-    names: Vec<[u64; 2]>,
-    values: Vec<[u64; 2]>,
-}
-
-impl Hashes {
-    fn new(hasher: &SeriesHasher, file: &FileSeries) -> Self {
-        let metric_name = hasher.text(METRIC_NAME);
-        let of_metric = |metric: &str| {
-            if metric.is_empty() { 0 } else { SeriesHasher::pair(metric_name, hasher.text(metric)) }
-        };
+impl<'a> Hashes<'a> {
+    fn new(hasher: &'a SeriesHasher, file: &FileSeries) -> Self {
         Self {
-            metrics: file.metrics.iter().map(of_metric).collect(),
-            names: file.names.iter().map(|text| hasher.text(text)).collect(),
-            values: file.values.iter().map(|text| hasher.text(text)).collect(),
+            hasher,
+            metric_name: hasher.text(METRIC_NAME),
+            metrics: vec![None; file.metrics.len()],
+            names: vec![None; file.names.len()],
+            values: vec![None; file.values.len()],
         }
     }
 
-    fn of(&self, metric: u32, labels: &[(u32, u32)]) -> u128 {
-        labels.iter().fold(self.metrics[metric as usize], |sum, &(name, value)| {
-            sum.wrapping_add(SeriesHasher::pair(self.names[name as usize], self.values[value as usize]))
-        })
+    fn of(
+        &mut self,
+        metric: u32,
+        labels: &[(u32, u32)],
+        texts: (&Dictionary, &Dictionary, &Dictionary),
+    ) -> u128 {
+        let (metrics, names, values) = texts;
+        let hasher = self.hasher;
+        let mut sum = *self.metrics[metric as usize].get_or_insert_with(|| match metrics.get(metric) {
+            "" => 0,
+            name => SeriesHasher::pair(self.metric_name, hasher.text(name)),
+        });
+        for &(name, value) in labels {
+            let name = *self.names[name as usize].get_or_insert_with(|| hasher.text(names.get(name)));
+            let value = *self.values[value as usize].get_or_insert_with(|| hasher.text(values.get(value)));
+            sum = sum.wrapping_add(SeriesHasher::pair(name, value));
+        }
+        sum
     }
 }
 
