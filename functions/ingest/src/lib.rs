@@ -26,6 +26,7 @@ use edge::guard::{Asked, Failure};
 use storage::write::Writer;
 use tokio::sync::Semaphore;
 use wire::otlp::Format;
+use wire::otlp::metrics::Translation;
 
 pub use cors::Origins;
 pub use metrics::Metrics;
@@ -53,7 +54,32 @@ pub struct Settings {
     pub cpu_permits: usize,
     /// Web pages that may send telemetry from a browser.
     pub origins: Origins,
+    /// How metrics of OTLP become series.
+    pub translation: Translation,
 }
+
+/// Resource attributes that become labels of every series: those that Prometheus' guide to OpenTelemetry recommends.
+/// Source: prometheus.io, "Using Prometheus as your OpenTelemetry backend".
+const PROMOTED: [&str; 18] = [
+    "service.instance.id",
+    "service.name",
+    "service.namespace",
+    "service.version",
+    "cloud.availability_zone",
+    "cloud.region",
+    "container.name",
+    "deployment.environment",
+    "deployment.environment.name",
+    "k8s.cluster.name",
+    "k8s.container.name",
+    "k8s.cronjob.name",
+    "k8s.daemonset.name",
+    "k8s.deployment.name",
+    "k8s.job.name",
+    "k8s.namespace.name",
+    "k8s.pod.name",
+    "k8s.statefulset.name",
+];
 
 impl Default for Settings {
     fn default() -> Self {
@@ -65,6 +91,10 @@ impl Default for Settings {
             inline_bytes: 1 << 20,
             cpu_permits: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             origins: Origins::Any,
+            translation: Translation {
+                promote_resource_attributes: PROMOTED.map(str::to_owned).to_vec(),
+                ..Translation::default()
+            },
         }
     }
 }
@@ -95,7 +125,7 @@ impl State {
     }
 }
 
-/// Serves `POST <any prefix>/v1/traces` and `POST <any prefix>/api/v1/write`; everything else gets an answer that says what to do instead.
+/// Serves `POST <any prefix>/v1/traces`, `…/v1/metrics` and `…/api/v1/write`; everything else gets an answer that says what to do instead.
 pub fn router(state: State) -> Router {
     Router::new().fallback(serve).with_state(state)
 }

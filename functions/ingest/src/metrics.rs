@@ -35,7 +35,7 @@ impl Metrics {
     pub(crate) fn of(&self, endpoint: Endpoint) -> &OfSignal {
         match endpoint {
             Endpoint::Traces => &self.spans,
-            Endpoint::RemoteWrite => &self.samples,
+            Endpoint::Metrics | Endpoint::RemoteWrite => &self.samples,
         }
     }
 

@@ -20,7 +20,7 @@ use wire::{Encoding, Limits};
 
 use crate::refusal::Refusal;
 use crate::rules::Endpoint;
-use crate::{Shared, body, rules};
+use crate::{Settings, Shared, body, rules};
 
 /// What becomes of a request's body on the CPU.
 struct Prepared {
@@ -52,6 +52,7 @@ struct Written {
 #[derive(Clone, Copy)]
 enum Message {
     Traces(Format),
+    Metrics(Format),
     RemoteWrite(Version),
 }
 
@@ -60,6 +61,7 @@ impl Message {
     fn of(endpoint: Endpoint, headers: &HeaderMap) -> Result<Self, Refusal> {
         match endpoint {
             Endpoint::Traces => rules::required_format(headers).map(Self::Traces),
+            Endpoint::Metrics => rules::required_format(headers).map(Self::Metrics),
             Endpoint::RemoteWrite => rules::remote_write_version(headers).map(Self::RemoteWrite),
         }
     }
@@ -118,7 +120,7 @@ async fn store(
     let read = async {
         let message = Message::of(endpoint, &parts.headers)?;
         let encoding = match message {
-            Message::Traces(_) => rules::encoding(&parts.headers)?,
+            Message::Traces(_) | Message::Metrics(_) => rules::encoding(&parts.headers)?,
             Message::RemoteWrite(_) => rules::remote_write_encoding(&parts.headers)?,
         };
         let tenant = tenant.clone()?;
@@ -144,14 +146,13 @@ async fn store(
     metrics.received_bytes.add(body.len() as u64);
     let work_bytes = body.len() + decompressed_bytes(&body, encoding, &shared.settings.limits);
     held.grow(work_bytes).await?;
-    let limits = shared.settings.limits;
     let prepared = if work_bytes <= shared.settings.inline_bytes {
-        prepare(&body, &tenant, message, encoding, &limits)?
+        prepare(&body, &tenant, message, encoding, &shared.settings)?
     } else {
-        let (tenant, permits) = (tenant.clone(), Arc::clone(&shared.cpu));
+        let (tenant, shared, permits) = (tenant.clone(), Arc::clone(shared), Arc::clone(&shared.cpu));
         let permit = permits.acquire_owned().await.expect("invariant: the semaphore is never closed");
         let work = move || {
-            let prepared = prepare(&body, &tenant, message, encoding, &limits);
+            let prepared = prepare(&body, &tenant, message, encoding, &shared.settings);
             drop(permit);
             prepared
         };
@@ -182,7 +183,12 @@ async fn store(
     of_signal.accepted.add(n_accepted);
     of_signal.rejected.add(n_rejected);
     Ok(match message {
-        Message::Traces(format) => success(format, n_rejected, &prepared.error_message),
+        Message::Traces(format) => {
+            success(format, wire::otlp::traces_response(format, n_rejected, &prepared.error_message))
+        }
+        Message::Metrics(format) => {
+            success(format, wire::otlp::metrics_response(format, n_rejected, &prepared.error_message))
+        }
         Message::RemoteWrite(_) => written(&prepared.written, n_rejected, &prepared.error_message),
     })
 }
@@ -207,8 +213,9 @@ fn prepare(
     tenant: &TenantId,
     message: Message,
     encoding: Encoding,
-    limits: &Limits,
+    settings: &Settings,
 ) -> Result<Prepared, wire::Error> {
+    let Settings { limits, translation, .. } = settings;
     let body = wire::decompress(body, encoding, limits)?;
     match message {
         Message::Traces(format) => {
@@ -222,6 +229,20 @@ fn prepare(
                 block,
                 n_accepted,
                 n_rejected: decoded.rejected_spans,
+                error_message: decoded.error_message,
+                body_bytes: body.len(),
+                written: Written::default(),
+            })
+        }
+        Message::Metrics(format) => {
+            let content = storage::write::content_hash(tenant, Signal::Metrics, &body);
+            let decoded = wire::otlp::metrics::decode_metrics(&body, format, translation, limits)?;
+            let block = storage::block::series::encode(&decoded.batch);
+            Ok(Prepared {
+                content,
+                n_accepted: decoded.batch.n_samples() as u64,
+                block: block.map(|block| Block::Series(Box::new(block))),
+                n_rejected: decoded.rejected_points,
                 error_message: decoded.error_message,
                 body_bytes: body.len(),
                 written: Written::default(),
@@ -273,8 +294,7 @@ fn written(written: &Written, n_rejected: u64, error_message: &str) -> Response 
     response
 }
 
-fn success(format: Format, n_rejected: u64, error_message: &str) -> Response {
-    let body = wire::otlp::traces_response(format, n_rejected, error_message);
+fn success(format: Format, body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     response

@@ -15,6 +15,8 @@ use crate::refusal::{Protocol, Refusal};
 pub(crate) enum Endpoint {
     /// `<any prefix>/v1/traces`.
     Traces,
+    /// `<any prefix>/v1/metrics`, among them Prometheus' own `/api/v1/otlp/v1/metrics`.
+    Metrics,
     /// `<any prefix>/api/v1/write`.
     RemoteWrite,
 }
@@ -37,8 +39,9 @@ pub fn is_endpoint(path: &str) -> bool {
 pub(crate) fn route(method: &Method, path: &str) -> Result<Endpoint, Refusal> {
     match ends(path) {
         ("v1", "traces") if method == Method::POST || method == Method::OPTIONS => Ok(Endpoint::Traces),
+        ("v1", "metrics") if method == Method::POST || method == Method::OPTIONS => Ok(Endpoint::Metrics),
         ("v1", "write") if method == Method::POST || method == Method::OPTIONS => Ok(Endpoint::RemoteWrite),
-        ("v1", "traces" | "write") => Err(Refusal::Method(method.clone())),
+        ("v1", "traces" | "metrics" | "write") => Err(Refusal::Method(method.clone())),
         (_, signal) if is_endpoint(path) => Err(Refusal::NotServed(signal.to_owned())),
         _ => Err(Refusal::NotFound { path: path.chars().take(256).collect() }),
     }
@@ -47,7 +50,7 @@ pub(crate) fn route(method: &Method, path: &str) -> Result<Endpoint, Refusal> {
 /// How answers to an endpoint are written.
 pub(crate) fn protocol(endpoint: Endpoint, headers: &HeaderMap) -> Protocol {
     match endpoint {
-        Endpoint::Traces => Protocol::Otlp(format(headers)),
+        Endpoint::Traces | Endpoint::Metrics => Protocol::Otlp(format(headers)),
         Endpoint::RemoteWrite => Protocol::RemoteWrite,
     }
 }
@@ -103,6 +106,7 @@ mod tests {
         let check = |path: &str, expect: &str| {
             let got = match route(&Method::POST, path) {
                 Ok(Endpoint::Traces) => "traces".to_owned(),
+                Ok(Endpoint::Metrics) => "metrics".to_owned(),
                 Ok(Endpoint::RemoteWrite) => "write".to_owned(),
                 Err(refusal) => refusal.status().as_u16().to_string(),
             };
@@ -119,7 +123,9 @@ mod tests {
         check("", "404");
         check("/traces", "404");
         check("/v1/traces/x", "404");
-        check("/v1/metrics", "404");
+        check("/v1/metrics", "metrics");
+        check("/api/v1/otlp/v1/metrics", "metrics");
+        check("/v1/logs", "404");
         check("/xv1/traces", "404");
     }
 }

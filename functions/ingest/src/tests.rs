@@ -283,7 +283,7 @@ async fn other_methods_and_paths_say_what_to_do() {
             "{path}"
         );
     }
-    for path in ["/v1/metrics", "/x/v1/logs", "/v1development/profiles"] {
+    for path in ["/v1/logs", "/x/v1/logs", "/v1development/profiles"] {
         let mut request = post(JSON, "{}");
         *request.uri_mut() = path.parse().expect(path);
         let answer = ingest.send(request).await;

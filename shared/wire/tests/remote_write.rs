@@ -292,7 +292,7 @@ fn histograms_have_absolute_counts() {
 #[test]
 fn the_message_is_named_by_the_content_type() {
     let check = |value: &str, expect: Option<Version>| {
-        assert_eq!(Version::from_content_type(value), expect, "{value}")
+        assert_eq!(Version::from_content_type(value), expect, "{value}");
     };
     check("application/x-protobuf", Some(Version::V1));
     check("Application/X-Protobuf; charset=utf-8", Some(Version::V1));

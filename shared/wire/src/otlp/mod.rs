@@ -1,4 +1,4 @@
-//! OTLP: traces in protobuf and JSON.
+//! OTLP: traces and metrics in protobuf and JSON.
 //!
 //! In: `traces` reads protobuf, `json` the same in OTLP/JSON; both fill a `batch`, which checks each span and owns the
 //! columns. Out: `render` makes [`message`]s and JSON of columns, `response` the answers.
@@ -6,6 +6,7 @@
 mod batch;
 mod json;
 pub mod message;
+pub mod metrics;
 mod render;
 mod response;
 mod traces;
@@ -16,7 +17,7 @@ use crate::error::Error;
 use crate::limits::Limits;
 
 pub use render::{JsonStyle, messages_to_json, to_json, to_messages};
-pub use response::{error_response, traces_response};
+pub use response::{error_response, metrics_response, traces_response};
 
 /// The names of OTLP's span kinds by their numbers.
 const KIND_NAMES: [&str; 6] = [

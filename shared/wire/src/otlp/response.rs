@@ -13,6 +13,16 @@ use super::message::{ExportTracePartialSuccess, ExportTraceServiceResponse, RpcS
 /// Full success is an empty protobuf message or `{}`: the standard forbids a `partial_success` then.
 /// No rejected span but a message is a warning.
 pub fn traces_response(format: Format, rejected_spans: u64, error_message: &str) -> Vec<u8> {
+    response(format, "rejectedSpans", rejected_spans, error_message)
+}
+
+/// An `ExportMetricsServiceResponse`, by the rules of [`traces_response`].
+pub fn metrics_response(format: Format, rejected_points: u64, error_message: &str) -> Vec<u8> {
+    response(format, "rejectedDataPoints", rejected_points, error_message)
+}
+
+/// The messages of all signals have the same fields under the same numbers, and differ in the name of the first.
+fn response(format: Format, json_name: &str, rejected_spans: u64, error_message: &str) -> Vec<u8> {
     let full_success = rejected_spans == 0 && error_message.is_empty();
     match format {
         Format::Protobuf if full_success => Vec::new(),
@@ -27,7 +37,7 @@ pub fn traces_response(format: Format, rejected_spans: u64, error_message: &str)
         Format::Json => {
             let mut text = String::from(r#"{"partialSuccess":{"#);
             if rejected_spans > 0 {
-                write!(text, r#""rejectedSpans":"{rejected_spans}""#)
+                write!(text, r#""{json_name}":"{rejected_spans}""#)
                     .expect("invariant: writing to a string succeeds");
             }
             if !error_message.is_empty() {
