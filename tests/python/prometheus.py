@@ -42,7 +42,7 @@ class Prometheus:
             f"--storage.tsdb.path={folder / 'tsdb'}",
             f"--web.listen-address={address}",
             "--web.enable-remote-write-receiver",
-            "--enable-feature=promql-experimental-functions,metadata-wal-records",
+            "--enable-feature=promql-experimental-functions,metadata-wal-records,native-histograms",
         ]
         self.log = open(folder / "log", "wb")
         self.process = subprocess.Popen(

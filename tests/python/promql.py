@@ -3,7 +3,7 @@
 import math
 import random
 
-from remote_write import STALE
+from remote_write import STALE, Histogram
 
 STEP_MS = 15_000
 
@@ -21,6 +21,9 @@ def data(draw, end_ms, n_rounds=240):
             for le in ("0.1", "0.5", "1", "+Inf"):
                 series.append(bucket(draw, {"__name__": "latency_seconds_bucket", "le": le, **common}))
             series.append(constant({"__name__": "target_info", "version": f"v{draw.randrange(3)}", **common}))
+        for instance, schema in (("a", 3), ("b", 1)):
+            series.append(native(draw, {"__name__": "native", "job": job, "instance": instance}, schema))
+        series.append(native(draw, {"__name__": "custom", "job": job, "instance": "a"}, -53))
     series.append(special(draw, {"__name__": "odd", "kind": "nan"}, [math.nan, 1.0, math.inf, -math.inf, -0.0]))
     series.append(special(draw, {"__name__": "odd", "kind": "negative"}, [-5.0, -1.5, 0.0, 2.5]))
     series.append(gauge(draw, {"__name__": "sparse"}, gaps=0.7))
@@ -61,6 +64,22 @@ def bucket(draw, labels):
     return labels, 1_000, next_value
 
 
+def native(draw, labels, schema):
+    state = {"counts": [0] * 6, "total": 0.0, "zero": 0}
+
+    def next_value(_):
+        if draw.random() < 0.02:
+            state.update(counts=[0] * 6, total=0.0, zero=0)
+        state["counts"] = [count + draw.randrange(4) for count in state["counts"]]
+        state["total"] += draw.randrange(20)
+        if schema == -53:
+            return Histogram(-53, 0, state["counts"], state["total"], bounds=(0.1, 0.5, 1.0, 2.5, 10.0))
+        state["zero"] += draw.randrange(2)
+        return Histogram(schema, -2, state["counts"], state["total"], state["zero"])
+
+    return labels, draw.randrange(STEP_MS), next_value
+
+
 def gauge(draw, labels, middle=20.0, gaps=0.0, until=None):
     def next_value(position):
         if until is not None and position >= until:
@@ -93,13 +112,14 @@ SELECTORS = [
     "ends",
     "nothing",
     'target_info{job=~"a.*"}',
+    "native",
     '{__name__=~"temp.*|odd"}',
 ]
 LABELS = ["job", "instance", "env", "code", "kind", "le", "nolabel"]
 ON_WINDOWS = """rate increase delta irate idelta changes resets deriv avg_over_time min_over_time max_over_time sum_over_time
 count_over_time last_over_time present_over_time stddev_over_time stdvar_over_time mad_over_time
 absent_over_time""".split()
-ON_VECTORS = """abs ceil floor exp sqrt ln log2 log10 sgn sin cos tan asin acos atan sinh cosh tanh deg rad round sort
+ON_VECTORS = """abs ceil floor sqrt ln log2 log10 sgn sin cos tan asin acos atan sinh cosh tanh deg rad round sort
 sort_desc timestamp absent minute hour day_of_week day_of_month day_of_year days_in_month month year""".split()
 AGGREGATES = "sum avg min max count stddev stdvar group".split()
 ARITHMETIC = "+ - * / % ^ atan2".split()
@@ -127,6 +147,33 @@ class Expressions:
         if kind < 0.90:
             return self.binary(depth)
         return self.other(depth)
+
+    def positive(self):
+        """An expression that gives native histograms with no count below zero."""
+        window = f"{self.draw.choice(['native', 'custom'])}[{self.draw.choice(['1m', '5m', '11m'])}]"
+        call = f"{self.draw.choice(['rate', 'increase', 'sum_over_time', 'avg_over_time', 'last_over_time'])}({window})"
+        return self.draw.choice([call, f"sum by (job) ({call})", f"avg ({call})"])
+
+    def native(self):
+        """An expression that gives native histograms."""
+        draw = self.draw
+        name = draw.choice(["native", 'native{instance="a"}', "custom"])
+        window = f"{name}[{draw.choice(['1m', '5m', '11m'])}]"
+        inner = draw.choice(
+            [
+                name + self.modifiers(),
+                f"{draw.choice(['rate', 'increase', 'delta', 'sum_over_time', 'avg_over_time', 'last_over_time'])}({window})",
+            ]
+        )
+        return draw.choice(
+            [
+                inner,
+                f"{draw.choice(['sum', 'avg'])}{draw.choice(['', ' by (job)', ' without (instance)'])} ({inner})",
+                f"({inner}) {draw.choice('*/')} 2",
+                f"({inner}) {draw.choice('+-')} ({inner})",
+                f"-({inner})",
+            ]
+        )
 
     def modifiers(self):
         draw = self.draw
@@ -173,7 +220,7 @@ class Expressions:
             return f"quantile{grouping}({draw.choice(['0.5', '0.99', '-0.1', '1.1'])}, {inner})"
         if kind < 0.28:
             # Of what is computed, the last bits of the text may differ.
-            return f"count_values{grouping}(\"value\", {self.selector()})"
+            return f"count_values{grouping}(\"value\", {draw.choice([s for s in SELECTORS if s != 'native'])})"
         return f"{draw.choice(AGGREGATES)}{grouping}({inner})"
 
     def binary(self, depth):
@@ -221,6 +268,10 @@ class Expressions:
                 f'label_replace({inner}, "job", "", "env", "dev")',
                 f"histogram_quantile({draw.choice(['0.5', '0.9', '1.5', '0'])}, rate(latency_seconds_bucket[5m]))",
                 f"histogram_quantile(0.9, sum by (le, job) (rate(latency_seconds_bucket[{draw.choice(['1m', '5m'])}])))",
+                f"histogram_quantile({draw.choice(['0.5', '0.9', '0.1', '1'])}, {self.positive()})",
+                f"histogram_{draw.choice(['count', 'sum', 'avg', 'stddev', 'stdvar'])}({self.native()})",
+                f"histogram_fraction({draw.choice(['0', '0.3', '-1'])}, {draw.choice(['1', '0.9', '+Inf'])}, {self.positive()})",
+                self.native(),
                 "histogram_fraction(0.2, 0.7, rate(latency_seconds_bucket[5m]))",
                 f"absent({inner})",
                 f"info({draw.choice(['rate(requests_total[5m])', 'temperature'])})",

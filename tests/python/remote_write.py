@@ -34,12 +34,36 @@ def sample(value, time_ms):
     return field(2, double(1, value) + varint(2 << 3) + varint(time_ms))
 
 
+def zigzag(number):
+    return varint(number << 1 ^ number >> 63)
+
+
+class Histogram:
+    """A native histogram: counts of consecutive buckets from an index on, or of buckets with custom bounds."""
+
+    def __init__(self, schema, offset, counts, total, zero=0, bounds=()):
+        self.schema, self.offset, self.counts, self.total, self.zero, self.bounds = schema, offset, counts, total, zero, bounds
+
+    def field(self, time_ms):
+        count = sum(self.counts) + self.zero
+        deltas = b"".join(zigzag(b - a) for a, b in zip([0, *self.counts], self.counts))
+        message = varint(1 << 3) + varint(count) + double(3, self.total) + varint(4 << 3) + zigzag(self.schema)
+        if self.schema != -53:
+            message += double(5, 1e-128)
+        message += varint(6 << 3) + varint(self.zero)
+        message += field(11, varint(1 << 3) + zigzag(self.offset) + varint(2 << 3) + varint(len(self.counts)))
+        message += field(12, deltas) + varint(15 << 3) + varint(time_ms)
+        message += field(16, struct.pack(f"<{len(self.bounds)}d", *self.bounds)) if self.bounds else b""
+        return field(4, message)
+
+
 def request(series):
-    """The message: of each series its labels as a dict and its samples as pairs of ms and value."""
+    """The message: of each series its labels as a dict and its samples as pairs of ms and a number or a histogram."""
     out = b""
     for labels, samples in series:
         body = b"".join(label(name, labels[name]) for name in sorted(labels))
-        body += b"".join(sample(value, time_ms) for time_ms, value in samples)
+        for time_ms, value in samples:
+            body += value.field(time_ms) if isinstance(value, Histogram) else sample(value, time_ms)
         out += field(1, body)
     return out
 

@@ -51,12 +51,24 @@ def ask(base, query, range_of=None, at=None):
 
 def close(a, b):
     """Sums in another order differ in the last bits; what cancels out leaves nothing but such bits."""
+    if isinstance(a, dict) or isinstance(b, dict):
+        return isinstance(a, dict) and isinstance(b, dict) and same_histogram(a, b)
     a, b = float(a), float(b)
     if math.isnan(a) or math.isnan(b):
         return math.isnan(a) and math.isnan(b)
     # Beyond 1e300 the last bit decides between a number and infinity.
     is_huge = min(abs(a), abs(b)) > 1e300 and a * b > 0
     return a == b or is_huge or math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9)
+
+
+def same_histogram(a, b):
+    buckets = [[edge for bucket in histogram.get("buckets", []) for edge in bucket] for histogram in (a, b)]
+    return (
+        close(a["count"], b["count"])
+        and close(a["sum"], b["sum"])
+        and len(buckets[0]) == len(buckets[1])
+        and all(map(close, *buckets))
+    )
 
 
 def values(answer):
@@ -66,7 +78,8 @@ def values(answer):
         return {(): {float(result[0]): result[1]}}
     found = {}
     for series in result:
-        points = series.get("values") or [series["value"]]
+        points = series.get("values", []) + series.get("histograms", [])
+        points = points or [series.get("value") or series["histogram"]]
         key = tuple(sorted(series["metric"].items()))
         assert key not in found, f"{key} occurs twice"
         found[key] = {float(at): value for at, value in points}
@@ -78,7 +91,7 @@ def by_time(answer):
     found = {}
     for points in values(answer).values():
         for at, value in points.items():
-            found.setdefault(at, []).append(float(value))
+            found.setdefault(at, []).append(math.nan if isinstance(value, dict) else float(value))
     return {at: sorted(all_values, key=lambda value: (math.isnan(value), value)) for at, all_values in found.items()}
 
 

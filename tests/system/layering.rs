@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Every crate of ours and those of ours that it may name outside its tests.
-const MAY_IMPORT: [(&str, &[&str]); 8] = [
+const MAY_IMPORT: [(&str, &[&str]); 9] = [
     (
         "spandrel",
         &[
@@ -22,8 +22,12 @@ const MAY_IMPORT: [(&str, &[&str]); 8] = [
         ],
     ),
     ("spandrel-ingest", &["spandrel-edge", "spandrel-wire", "spandrel-storage", "spandrel-model"]),
-    ("spandrel-query", &["spandrel-edge", "spandrel-wire", "spandrel-storage", "spandrel-model"]),
+    (
+        "spandrel-query",
+        &["spandrel-edge", "spandrel-promql", "spandrel-wire", "spandrel-storage", "spandrel-model"],
+    ),
     ("spandrel-edge", &["spandrel-storage", "spandrel-model"]),
+    ("spandrel-promql", &["spandrel-model"]),
     ("spandrel-wire", &["spandrel-model"]),
     ("spandrel-storage", &["spandrel-model"]),
     ("spandrel-model", &[]),
@@ -50,7 +54,7 @@ const BELONGS_TO: [(&str, Owner); 12] = [
 const NOT_IN_PURE_CRATES: [&str; 4] = ["tokio", "futures", "async", "tracing"];
 
 /// The crates of `shared/` that are pure.
-const PURE: [&str; 2] = ["spandrel-model", "spandrel-wire"];
+const PURE: [&str; 3] = ["spandrel-model", "spandrel-promql", "spandrel-wire"];
 
 enum Owner {
     Crate(&'static str),

@@ -45,9 +45,10 @@ pub struct Buckets {
 
 /// One sample of a native histogram.
 ///
-/// With base = 2^(2^-schema), the positive bucket of index i is (base^(i-1), base^i], the negative one its mirror image,
-/// and the zero bucket [-zero_threshold, zero_threshold]. With schema -53 the positive bucket i is
-/// (custom_bounds[i-1], custom_bounds[i]], the first open to -Inf and the last to +Inf; there are no others.
+/// With base = 2^(2^-schema), the positive bucket of index i reaches from base^(i-1), which is not its own, to base^i,
+/// which is; the negative one is its mirror image, and the zero bucket reaches to `zero_threshold` on both sides, with
+/// both ends. With schema -53 the bounds of the positive bucket i are the custom bounds before i and at i; the first is
+/// open to -Inf and the last to +Inf, and there are no others.
 /// Source: Prometheus `model/histogram/float_histogram.go`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct NativeHistogram {
@@ -101,10 +102,95 @@ impl Buckets {
     }
 }
 
+/// A bucket with its bounds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BoundedBucket {
+    /// Lower bound.
+    pub lower: f64,
+    /// Upper bound.
+    pub upper: f64,
+    /// Whether the lower bound belongs to it.
+    pub has_lower: bool,
+    /// Whether the upper bound belongs to it.
+    pub has_upper: bool,
+    /// Observations.
+    pub count: f64,
+}
+
+/// Upper bound of the bucket `index`: 2^(index * 2^-schema); of the last bucket before infinity the largest float.
+/// Source: Prometheus `model/histogram/generic.go` `getBoundExponential`.
+pub fn exponential_bound(index: i32, schema: i32) -> f64 {
+    if schema <= 0 {
+        let exponent = i64::from(index) << -schema;
+        return match exponent {
+            1024 => f64::MAX,
+            exponent => 2_f64.powi(exponent.clamp(-2000, 2000) as i32),
+        };
+    }
+    let per_power = 1_i32 << schema;
+    let (power, fraction) = (index.div_euclid(per_power), index.rem_euclid(per_power));
+    if power == 1024 && fraction == 0 {
+        return f64::MAX;
+    }
+    2_f64.powf(f64::from(fraction) / f64::from(per_power)) * 2_f64.powi(power)
+}
+
 impl NativeHistogram {
     /// Whether the sample says that the series has ended.
     pub fn is_stale(&self) -> bool {
         crate::series::is_stale(self.sum)
+    }
+
+    /// Whether the bounds of its buckets are its own.
+    pub fn has_custom_bounds(&self) -> bool {
+        self.schema == CUSTOM_BOUNDS_SCHEMA
+    }
+
+    /// The buckets that are not empty, ascending. One that reaches into the zero bucket begins where that ends.
+    pub fn bounded_buckets(&self) -> Vec<BoundedBucket> {
+        let mut all = Vec::new();
+        if self.has_custom_bounds() {
+            let bound = |index: i32| {
+                let found =
+                    usize::try_from(index).ok().and_then(|index| self.custom_bounds.get(index).copied());
+                found.unwrap_or(f64::INFINITY)
+            };
+            for (index, count) in self.positive.iter().filter(|(_, count)| *count != 0.0) {
+                let lower = if index == 0 { f64::NEG_INFINITY } else { bound(index - 1) };
+                all.push(BoundedBucket {
+                    lower,
+                    upper: bound(index),
+                    has_lower: index == 0,
+                    has_upper: true,
+                    count,
+                });
+            }
+            return all;
+        }
+        let bound = |index: i32| exponential_bound(index, self.schema);
+        let lower_of = |index: i32| bound(index.saturating_sub(1)).max(self.zero_threshold);
+        let mut negative: Vec<(i32, f64)> = self.negative.iter().filter(|(_, count)| *count != 0.0).collect();
+        negative.reverse();
+        for (index, count) in negative {
+            let (lower, upper) = (-bound(index), -lower_of(index));
+            all.push(BoundedBucket { lower, upper, has_lower: true, has_upper: false, count });
+        }
+        // As Prometheus lists them: a negative count of zeros is not shown.
+        if self.zero_count > 0.0 {
+            let (lower, upper) = (-self.zero_threshold, self.zero_threshold);
+            all.push(BoundedBucket {
+                lower,
+                upper,
+                has_lower: true,
+                has_upper: true,
+                count: self.zero_count,
+            });
+        }
+        for (index, count) in self.positive.iter().filter(|(_, count)| *count != 0.0) {
+            let (lower, upper) = (lower_of(index), bound(index));
+            all.push(BoundedBucket { lower, upper, has_lower: false, has_upper: true, count });
+        }
+        all
     }
 }
 

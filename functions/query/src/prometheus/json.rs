@@ -4,10 +4,9 @@
 
 use std::fmt::Write as _;
 
-use model::Labels;
 use model::attribute::write_string;
-use model::histogram::{CUSTOM_BOUNDS_SCHEMA, NativeHistogram};
 use model::series::Exemplar;
+use model::{Labels, NativeHistogram};
 
 /// A time in seconds, as a number with up to three decimals.
 pub(super) fn time(out: &mut String, time_ms: i64) {
@@ -125,92 +124,33 @@ pub(super) fn histogram_point(out: &mut String, time_ms: i64, point: &NativeHist
     out.push(']');
 }
 
-/// Which ends belong to a bucket, by the API's numbers.
-#[derive(Clone, Copy)]
-enum Ends {
-    /// (lower, upper]
-    Upper = 0,
-    /// [lower, upper)
-    Lower = 1,
-    /// [lower, upper]
-    Both = 3,
-}
-
 /// Count, sum, and the buckets that are not empty, ascending.
 fn histogram(out: &mut String, histogram: &NativeHistogram) {
     out.push_str("{\"count\":");
     value(out, histogram.count);
     out.push_str(",\"sum\":");
     value(out, histogram.sum);
-    let buckets = buckets(histogram);
+    let buckets = histogram.bounded_buckets();
     if !buckets.is_empty() {
         out.push_str(",\"buckets\":");
-        list(out, buckets, |out, (ends, lower, upper, count)| {
-            write(out, format_args!("[{},", ends as u8));
-            value(out, lower);
+        list(out, buckets, |out, bucket| {
+            // Which ends are its own, by the API's numbers.
+            let ends = match (bucket.has_lower, bucket.has_upper) {
+                (false, true) => 0,
+                (true, false) => 1,
+                (false, false) => 2,
+                (true, true) => 3,
+            };
+            write(out, format_args!("[{ends},"));
+            value(out, bucket.lower);
             out.push(',');
-            value(out, upper);
+            value(out, bucket.upper);
             out.push(',');
-            value(out, count);
+            value(out, bucket.count);
             out.push(']');
         });
     }
     out.push('}');
-}
-
-fn buckets(histogram: &NativeHistogram) -> Vec<(Ends, f64, f64, f64)> {
-    let mut all = Vec::new();
-    if histogram.schema == CUSTOM_BOUNDS_SCHEMA {
-        let bound = |index: i32| {
-            usize::try_from(index).ok().and_then(|index| histogram.custom_bounds.get(index).copied())
-        };
-        for (index, count) in histogram.positive.iter().filter(|(_, count)| *count != 0.0) {
-            let lower =
-                if index == 0 { f64::NEG_INFINITY } else { bound(index - 1).unwrap_or(f64::INFINITY) };
-            let ends = if index == 0 { Ends::Both } else { Ends::Upper };
-            all.push((ends, lower, bound(index).unwrap_or(f64::INFINITY), count));
-        }
-        return all;
-    }
-    let threshold = histogram.zero_threshold;
-    let bound = |index: i32| exponential_bound(index, histogram.schema);
-    let mut negative: Vec<(i32, f64)> = histogram.negative.iter().collect();
-    negative.reverse();
-    for (index, count) in negative.into_iter().filter(|(_, count)| *count != 0.0) {
-        let lower_size = clip(bound(index.saturating_sub(1)), threshold);
-        all.push((Ends::Lower, -bound(index), -lower_size, count));
-    }
-    if histogram.zero_count != 0.0 {
-        all.push((Ends::Both, -threshold, threshold, histogram.zero_count));
-    }
-    for (index, count) in histogram.positive.iter().filter(|(_, count)| *count != 0.0) {
-        all.push((Ends::Upper, clip(bound(index.saturating_sub(1)), threshold), bound(index), count));
-    }
-    all
-}
-
-/// A bucket that reaches into the zero bucket begins where that ends.
-fn clip(lower: f64, threshold: f64) -> f64 {
-    lower.max(threshold)
-}
-
-/// Upper bound of the bucket `index`: 2^(index * 2^-schema).
-/// Source: Prometheus `model/histogram/generic.go` `getBoundExponential`: exact for whole powers, and the last finite
-/// bound is the largest float.
-fn exponential_bound(index: i32, schema: i32) -> f64 {
-    if schema <= 0 {
-        let exponent = i64::from(index) << -schema;
-        return match exponent {
-            1024 => f64::MAX,
-            exponent => 2_f64.powi(exponent.clamp(-2000, 2000) as i32),
-        };
-    }
-    let per_power = 1_i32 << schema;
-    let (power, fraction) = (index.div_euclid(per_power), index.rem_euclid(per_power));
-    if power == 1024 && fraction == 0 {
-        return f64::MAX;
-    }
-    2_f64.powf(f64::from(fraction) / f64::from(per_power)) * 2_f64.powi(power)
 }
 
 /// `{"labels":{…},"value":"…","timestamp":…}`.
@@ -226,7 +166,7 @@ pub(super) fn exemplar(out: &mut String, exemplar: &Exemplar) {
 
 #[cfg(test)]
 mod tests {
-    use model::histogram::{BucketSpan, Buckets};
+    use model::histogram::{BucketSpan, Buckets, CUSTOM_BOUNDS_SCHEMA};
 
     use super::*;
 

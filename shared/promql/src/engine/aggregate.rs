@@ -3,17 +3,19 @@
 //! Source: Prometheus `promql/engine.go` `aggregation`, `aggregationK`, `aggregationCountValues`.
 
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 use foldhash::{HashMap, HashMapExt as _};
-use model::Labels;
 use model::labels::METRIC_NAME;
 use model::series::is_stale;
+use model::{Labels, NativeHistogram};
 
 use super::call::shown;
-use super::math::{Mean, Sum, quantile};
+use super::math::{Mean, Sum, quantile, scaled};
+use super::range::sum_of;
 use super::{ABSENT, Engine, Line, Result, Steps};
-use crate::syntax::ast::{Aggregate, AggregateOp};
+use crate::syntax::ast::{Aggregate, AggregateOp, Span};
 use crate::value::Error;
 
 /// The lines that are aggregated together.
@@ -56,12 +58,52 @@ impl Engine<'_> {
                 for group in groups {
                     self.check()?;
                     let values = reduced(op, &lines, &group.members, &numbers, steps);
-                    let line = Line::new(group.labels, values);
+                    let mut line = Line::new(group.labels, values);
+                    if matches!(op, AggregateOp::Sum | AggregateOp::Avg) {
+                        self.reduce_histograms(op, &lines, &group.members, &mut line, &aggregate.expr.span);
+                    } else if !matches!(op, AggregateOp::Count | AggregateOp::Group)
+                        && group.members.iter().any(|&member| lines[member].histograms.is_some())
+                    {
+                        let problem = format!("ignored histogram in {} aggregation", op.as_str());
+                        self.inform(&problem, &aggregate.expr.span);
+                    }
                     if !line.is_empty() {
                         out.push(line);
                     }
                 }
                 Ok(out)
+            }
+        }
+    }
+
+    /// Sums or means of histograms; where there are numbers too, there is no result.
+    fn reduce_histograms(
+        &self,
+        op: AggregateOp,
+        lines: &[Line],
+        members: &[usize],
+        into: &mut Line,
+        span: &Span,
+    ) {
+        let with_histograms: Vec<&Line> =
+            members.iter().map(|&member| &lines[member]).filter(|line| line.histograms.is_some()).collect();
+        if with_histograms.is_empty() {
+            return;
+        }
+        for step in 0..into.values.len() {
+            let present = || with_histograms.iter().filter_map(|line| line.histogram(step));
+            let n = present().count();
+            if n == 0 {
+                continue;
+            }
+            if !is_stale(into.values[step]) {
+                self.warn("encountered a mix of histograms and floats for aggregation", span);
+                into.values[step] = ABSENT;
+                continue;
+            }
+            if let Some(sum) = sum_of(present().map(|histogram| &**histogram)) {
+                let result = if op == AggregateOp::Avg { scaled(&sum, 1.0 / n as f64) } else { sum };
+                into.set_histogram(step, Arc::new(result));
             }
         }
     }
@@ -159,10 +201,14 @@ impl Engine<'_> {
         for line in lines {
             let of_group = group_labels(aggregate, &line.labels);
             for step in 0..steps.n {
-                if is_stale(line.values[step]) {
+                if !line.is_present(step) {
                     continue;
                 }
-                let labels = of_group.with(label, &shown(line.values[step]));
+                let text = match line.histogram(step) {
+                    Some(histogram) => histogram_text(histogram),
+                    None => shown(line.values[step]),
+                };
+                let labels = of_group.with(label, &text);
                 let position = *places.entry(labels).or_insert_with_key(|labels| {
                     out.push(Line::new(labels.clone(), vec![ABSENT; steps.n]));
                     out.len() - 1
@@ -178,6 +224,24 @@ impl Engine<'_> {
         }
         Ok(out)
     }
+}
+
+/// A histogram as Prometheus prints it.
+fn histogram_text(histogram: &NativeHistogram) -> String {
+    let mut parts =
+        vec![format!("count:{}", shown(histogram.count)), format!("sum:{}", shown(histogram.sum))];
+    for bucket in histogram.bounded_buckets() {
+        let open = if bucket.has_lower { '[' } else { '(' };
+        let close = if bucket.has_upper { ']' } else { ')' };
+        let (lower, upper) = (short(bucket.lower), short(bucket.upper));
+        parts.push(format!("{open}{lower},{upper}{close}:{}", shown(bucket.count)));
+    }
+    format!("{{{}}}", parts.join(", "))
+}
+
+/// A bound, with an exponent where it is very small.
+fn short(bound: f64) -> String {
+    if bound != 0.0 && bound.abs() < 1e-4 { format!("{bound:e}") } else { shown(bound) }
 }
 
 fn check_ratio(ratios: &[f64]) -> Result<()> {

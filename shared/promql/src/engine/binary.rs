@@ -8,16 +8,17 @@
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt as _};
-use model::Labels;
+use model::histogram::ResetHint;
 use model::labels::METRIC_NAME;
 use model::series::is_stale;
+use model::{Labels, NativeHistogram};
 
-use super::{ABSENT, Engine, Line, Output, Result, Steps, math, merged};
-use crate::syntax::ast::{Binary, BinaryOp, Grouping, Matching};
-use crate::value::Error;
+use super::{ABSENT, Engine, Line, Output, Result, Steps, histogram, math, merged};
+use crate::syntax::ast::{Binary, BinaryOp, Grouping, Matching, Span};
+use crate::value::{Error, Sample};
 
 impl Engine<'_> {
-    pub(super) fn binary(&self, binary: &Binary, steps: Steps) -> Result<Output> {
+    pub(super) fn binary(&self, binary: &Binary, span: &Span, steps: Steps) -> Result<Output> {
         let lhs = self.evaluate(&binary.lhs, steps)?;
         let rhs = self.evaluate(&binary.rhs, steps)?;
         match (lhs, rhs) {
@@ -26,17 +27,17 @@ impl Engine<'_> {
                 Ok(Output::Scalar(pairs.map(|(lhs, rhs)| of_scalars(binary.op, lhs, rhs)).collect()))
             }
             (Output::Vector(lines), Output::Scalar(scalar)) => {
-                self.with_scalar(binary, lines, &scalar, Side::Right).map(Output::Vector)
+                self.with_scalar(binary, lines, &scalar, Side::Right, span).map(Output::Vector)
             }
             (Output::Scalar(scalar), Output::Vector(lines)) => {
-                self.with_scalar(binary, lines, &scalar, Side::Left).map(Output::Vector)
+                self.with_scalar(binary, lines, &scalar, Side::Left, span).map(Output::Vector)
             }
             (Output::Vector(lhs), Output::Vector(rhs)) => {
                 let lines = match binary.op {
                     BinaryOp::And => set_and(lhs, &rhs, &binary.matching, steps, true),
                     BinaryOp::Unless => set_and(lhs, &rhs, &binary.matching, steps, false),
                     BinaryOp::Or => set_or(lhs, rhs, &binary.matching, steps)?,
-                    _ => self.matched(binary, lhs, rhs, steps)?,
+                    _ => self.matched(binary, lhs, rhs, steps, span)?,
                 };
                 Ok(Output::Vector(lines))
             }
@@ -50,6 +51,7 @@ impl Engine<'_> {
         lines: Vec<Line>,
         scalar: &[f64],
         side: Side,
+        span: &Span,
     ) -> Result<Vec<Line>> {
         let op = binary.op;
         let drops_name = !op.is_comparison() || binary.returns_bool;
@@ -80,7 +82,16 @@ impl Engine<'_> {
                         (Some(histogram), BinaryOp::Div, Side::Right) => {
                             Some(Arc::new(math::scaled(&histogram, 1.0 / scalar[step])))
                         }
-                        _ => None,
+                        (None, ..) => None,
+                        (Some(_), ..) => {
+                            let (lhs, rhs) = if side == Side::Right {
+                                ("histogram", "float")
+                            } else {
+                                ("float", "histogram")
+                            };
+                            self.inform(&incompatible(op, lhs, rhs), span);
+                            None
+                        }
                     };
                 }
             }
@@ -94,8 +105,31 @@ impl Engine<'_> {
         if drops_name { merged(out) } else { Ok(out) }
     }
 
+    /// Says so where an operator makes nothing of the types of two samples.
+    fn check_types(&self, op: BinaryOp, (lhs, rhs): (&Line, &Line), step: usize, span: &Span) {
+        let kind = |line: &Line| if line.histogram(step).is_some() { "histogram" } else { "float" };
+        let (lhs, rhs) = (kind(lhs), kind(rhs));
+        let fits = match (lhs, rhs) {
+            ("float", "float") => true,
+            ("histogram", "histogram") => {
+                matches!(op, BinaryOp::Add | BinaryOp::Sub | BinaryOp::Equal | BinaryOp::NotEqual)
+            }
+            _ => false,
+        };
+        if !fits {
+            self.inform(&incompatible(op, lhs, rhs), span);
+        }
+    }
+
     /// Arithmetic and comparisons between vectors.
-    fn matched(&self, binary: &Binary, lhs: Vec<Line>, rhs: Vec<Line>, steps: Steps) -> Result<Vec<Line>> {
+    fn matched(
+        &self,
+        binary: &Binary,
+        lhs: Vec<Line>,
+        rhs: Vec<Line>,
+        steps: Steps,
+        span: &Span,
+    ) -> Result<Vec<Line>> {
         let matching = &binary.matching;
         // The "many" side first; where both are "one", that is the left.
         let swapped = matching.group == Grouping::OneToMany;
@@ -141,22 +175,16 @@ impl Engine<'_> {
             for &one_position in &ones[group] {
                 let one_line = &one[one_position];
                 let labels = result_labels(&many_line.labels, &one_line.labels, binary);
-                let mut values = vec![ABSENT; steps.n];
+                let mut result = Line::new(labels, vec![ABSENT; steps.n]);
                 let mut is_empty = true;
                 for step in 0..steps.n {
                     if !many_line.is_present(step) || !one_line.is_present(step) {
                         continue;
                     }
-                    let (many_value, one_value) = (many_line.values[step], one_line.values[step]);
-                    if is_stale(many_value) || is_stale(one_value) {
+                    let (lhs, rhs) = if swapped { (one_line, many_line) } else { (many_line, one_line) };
+                    let Some(value) = of_samples(binary, (lhs, rhs), step) else {
+                        self.check_types(binary.op, (lhs, rhs), step, span);
                         continue;
-                    }
-                    let (lhs, rhs) = if swapped { (one_value, many_value) } else { (many_value, one_value) };
-                    let value = match (binary.op.is_comparison(), binary.returns_bool) {
-                        (false, _) => arithmetic(binary.op, lhs, rhs),
-                        (true, true) => f64::from(u8::from(compares(binary.op, lhs, rhs))),
-                        (true, false) if compares(binary.op, lhs, rhs) => lhs,
-                        (true, false) => continue,
                     };
                     if matching.group == Grouping::OneToOne {
                         let taken = taken[group].get_or_insert_with(|| vec![false; steps.n]);
@@ -165,12 +193,15 @@ impl Engine<'_> {
                             return Err(Error::Execution(problem.to_owned()));
                         }
                     }
-                    values[step] = value;
+                    match value {
+                        Sample::Float(value) => result.values[step] = value,
+                        Sample::Histogram(histogram) => result.set_histogram(step, histogram),
+                    }
                     is_empty = false;
                 }
                 if !is_empty {
                     self.account(1, steps.n)?;
-                    place(&mut out, &mut places, labels, values)?;
+                    place(&mut out, &mut places, result)?;
                 }
             }
         }
@@ -178,29 +209,80 @@ impl Engine<'_> {
     }
 }
 
+fn incompatible(op: BinaryOp, lhs: &str, rhs: &str) -> String {
+    let op = op.as_str();
+    format!("incompatible sample types encountered for binary operator {op:?}: {lhs} {op} {rhs}")
+}
+
+/// What an operator makes of the samples of two lines at a step; `None` for nothing.
+fn of_samples(binary: &Binary, (lhs, rhs): (&Line, &Line), step: usize) -> Option<Sample> {
+    let op = binary.op;
+    let as_bool = |truth: bool| Sample::Float(f64::from(u8::from(truth)));
+    match (lhs.histogram(step), rhs.histogram(step)) {
+        (None, None) => {
+            let (lhs, rhs) = (lhs.values[step], rhs.values[step]);
+            match (op.is_comparison(), binary.returns_bool) {
+                (false, _) => Some(Sample::Float(arithmetic(op, lhs, rhs))),
+                (true, true) => Some(as_bool(compares(op, lhs, rhs))),
+                (true, false) => compares(op, lhs, rhs).then_some(Sample::Float(lhs)),
+            }
+        }
+        (Some(lhs), Some(rhs)) => match op {
+            BinaryOp::Add => histogram::combined(lhs, rhs, 1.0).map(|sum| Sample::Histogram(Arc::new(sum))),
+            BinaryOp::Sub => histogram::combined(lhs, rhs, -1.0).map(|rest| {
+                Sample::Histogram(Arc::new(NativeHistogram { reset_hint: ResetHint::Gauge, ..rest }))
+            }),
+            BinaryOp::Equal | BinaryOp::NotEqual => {
+                let truth = same_histogram(lhs, rhs) == (op == BinaryOp::Equal);
+                if binary.returns_bool {
+                    Some(as_bool(truth))
+                } else {
+                    truth.then(|| Sample::Histogram(Arc::clone(lhs)))
+                }
+            }
+            _ => None,
+        },
+        (Some(lhs), None) => {
+            let factor = match op {
+                BinaryOp::Mul => rhs.values[step],
+                BinaryOp::Div => 1.0 / rhs.values[step],
+                _ => return None,
+            };
+            Some(Sample::Histogram(Arc::new(math::scaled(lhs, factor))))
+        }
+        (None, Some(rhs)) => {
+            let is_product = op == BinaryOp::Mul;
+            is_product.then(|| Sample::Histogram(Arc::new(math::scaled(rhs, lhs.values[step]))))
+        }
+    }
+}
+
+fn same_histogram(a: &NativeHistogram, b: &NativeHistogram) -> bool {
+    let content = |histogram: &NativeHistogram| {
+        let buckets = histogram.bounded_buckets();
+        (histogram.schema, histogram.count, histogram.sum, histogram.zero_threshold, buckets)
+    };
+    content(a) == content(b)
+}
+
 /// Adds a line of results, or joins it with the one of the same labels.
-fn place(
-    out: &mut Vec<Line>,
-    places: &mut HashMap<Labels, usize>,
-    labels: Labels,
-    values: Vec<f64>,
-) -> Result<()> {
-    match places.entry(labels) {
+fn place(out: &mut Vec<Line>, places: &mut HashMap<Labels, usize>, line: Line) -> Result<()> {
+    match places.entry(line.labels.clone()) {
         std::collections::hash_map::Entry::Vacant(entry) => {
-            out.push(Line::new(entry.key().clone(), values));
-            entry.insert(out.len() - 1);
+            entry.insert(out.len());
+            out.push(line);
         }
         std::collections::hash_map::Entry::Occupied(entry) => {
-            let into = &mut out[*entry.get()].values;
-            for (into, value) in into.iter_mut().zip(values) {
-                if is_stale(value) {
-                    continue;
-                }
-                if !is_stale(*into) {
+            let into = &mut out[*entry.get()];
+            for step in (0..line.values.len()).filter(|&step| line.is_present(step)) {
+                if into.is_present(step) {
                     let problem = "multiple matches for labels: grouping labels must ensure unique matches";
                     return Err(Error::Execution(problem.to_owned()));
                 }
-                *into = value;
+                match line.histogram(step) {
+                    Some(histogram) => into.set_histogram(step, Arc::clone(histogram)),
+                    None => into.values[step] = line.values[step],
+                }
             }
         }
     }

@@ -11,7 +11,7 @@ use regex::Regex;
 use super::dates::Date;
 use super::quantile::{Bucket, fraction_of_buckets, of_buckets};
 use super::selector::Wanted;
-use super::{ABSENT, Engine, Line, Output, Result, Steps, merged};
+use super::{ABSENT, Engine, Line, Output, Result, Steps, histogram, merged};
 use crate::syntax::ast::{Call, Expr, ExprKind, Span};
 use crate::value::Error;
 
@@ -109,6 +109,10 @@ impl Engine<'_> {
             "info" => self.info(arguments, steps)?,
             "histogram_quantile" => self.histogram_quantile(arguments, steps)?,
             "histogram_fraction" => self.histogram_fraction(arguments, steps)?,
+            "histogram_stddev" => {
+                self.of_histograms(&arguments[0], steps, |found| histogram::variance(found).sqrt())?
+            }
+            "histogram_stdvar" => self.of_histograms(&arguments[0], steps, histogram::variance)?,
             "histogram_count" | "histogram_sum" | "histogram_avg" => {
                 self.of_histograms(&arguments[0], steps, |histogram| match name {
                     "histogram_count" => histogram.count,
@@ -182,9 +186,12 @@ impl Engine<'_> {
         } else {
             let mut lines = self.vector(argument, steps)?;
             for line in &mut lines {
-                for step in (0..steps.n).filter(|&step| !is_stale(line.values[step])).collect::<Vec<_>>() {
-                    line.values[step] = steps.time_ms(step) as f64 / 1e3;
+                for step in 0..steps.n {
+                    if line.is_present(step) {
+                        line.values[step] = steps.time_ms(step) as f64 / 1e3;
+                    }
                 }
+                line.histograms = None;
             }
             lines
         };
@@ -294,6 +301,7 @@ impl Engine<'_> {
                 out.push(line);
             }
         }
+        out.extend(of_native(&lines, steps, |step, found| histogram::quantile(q[step], found)));
         merged(out)
     }
 
@@ -313,8 +321,21 @@ impl Engine<'_> {
             out.push(Line::new(labels, values));
         }
         out.retain(|line| !line.is_empty());
+        out.extend(of_native(&lines, steps, |step, found| {
+            histogram::fraction(lower[step], upper[step], found)
+        }));
         merged(out)
     }
+}
+
+/// A number for each native histogram; labels lose the name.
+fn of_native(lines: &[Line], steps: Steps, of: impl Fn(usize, &model::NativeHistogram) -> f64) -> Vec<Line> {
+    let with_histograms = lines.iter().filter(|line| line.histograms.is_some());
+    let numbers = with_histograms.map(|line| {
+        let value = |step: usize| line.histogram(step).map_or(ABSENT, |found| of(step, found));
+        Line::new(line.labels.without_metric_name(), (0..steps.n).map(value).collect())
+    });
+    numbers.filter(|line| !line.is_empty()).collect()
 }
 
 fn present_buckets(lines: &[Line], bounds: &[(f64, usize)], step: usize, buckets: &mut Vec<Bucket>) {

@@ -4,7 +4,7 @@
 //! step. A value that is absent at a step has the bits of the stale marker, which no computation yields.
 //!
 //! - `selector`: series to values at steps, and to windows. `range`: functions of windows.
-//! - `binary`, `aggregate`, `call`: the other nodes. `quantile`, `dates`, `math`: what they compute.
+//! - `binary`, `aggregate`, `call`: the other nodes. `histogram`, `quantile`, `dates`, `math`: what they compute.
 
 #![expect(clippy::float_cmp, reason = "the language compares numbers exactly")]
 
@@ -12,6 +12,7 @@ mod aggregate;
 mod binary;
 mod call;
 mod dates;
+mod histogram;
 mod info;
 mod math;
 mod quantile;
@@ -89,6 +90,13 @@ impl Line {
     /// Whether there is a number or a histogram.
     fn is_present(&self, step: usize) -> bool {
         !is_stale(self.values[step]) || self.histogram(step).is_some()
+    }
+
+    /// Sets the histogram of a step, in place of a number.
+    fn set_histogram(&mut self, step: usize, histogram: Arc<NativeHistogram>) {
+        let n = self.values.len();
+        self.values[step] = ABSENT;
+        self.histograms.get_or_insert_with(|| vec![None; n])[step] = Some(histogram);
     }
 
     fn is_empty(&self) -> bool {
@@ -222,7 +230,7 @@ impl Engine<'_> {
             }
             ExprKind::Paren(expr) => self.evaluate(expr, steps),
             ExprKind::Negate(expr) => self.negate(expr, steps),
-            ExprKind::Binary(binary) => self.binary(binary, steps),
+            ExprKind::Binary(binary) => self.binary(binary, &expr.span, steps),
             ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, steps).map(Output::Vector),
             ExprKind::Call(call) => self.call(call, steps),
         }

@@ -4,13 +4,21 @@
 
 use std::sync::Arc;
 
+use model::histogram::ResetHint;
 use model::labels::METRIC_NAME;
-use model::series::HistogramSample;
+use model::series::{HistogramSample, is_stale};
+use model::{Labels, NativeHistogram};
 
-use super::math::{Mean, Sum, Variance, quantile, regression};
+use super::math::{Mean, Sum, Variance, quantile, regression, scaled};
 use super::selector::Windows;
-use super::{ABSENT, Engine, Line, Result, Steps, merged};
+use super::{ABSENT, Engine, Line, Result, Steps, histogram, merged};
 use crate::syntax::ast::{Call, Expr, ExprKind, Span};
+
+/// What a function makes of a window.
+enum Found {
+    Float(f64),
+    Histogram(Arc<NativeHistogram>),
+}
 
 /// The samples of one series in one window, never none at all.
 pub(super) struct Window<'a> {
@@ -18,6 +26,8 @@ pub(super) struct Window<'a> {
     pub(super) times: &'a [i64],
     pub(super) values: &'a [f64],
     pub(super) histograms: &'a [HistogramSample],
+    /// The metric's name, for remarks.
+    pub(super) metric: &'a str,
     /// Excluded.
     pub(super) start_ms: i64,
     /// Included.
@@ -27,7 +37,8 @@ pub(super) struct Window<'a> {
 }
 
 impl Engine<'_> {
-    /// A line per series of `windows`, with what `of` makes of each window. Labels lose the name unless `keeps_name`.
+    /// A line per series of `windows`, with the number that `of` makes of each window. Labels lose the name unless
+    /// `keeps_name`.
     fn over_windows(
         &self,
         windows: &Windows<'_>,
@@ -35,16 +46,27 @@ impl Engine<'_> {
         keeps_name: bool,
         mut of: impl FnMut(&Window<'_>, usize) -> Option<f64>,
     ) -> Result<Vec<Line>> {
+        self.over_windows_any(windows, steps, keeps_name, |window, step| of(window, step).map(Found::Float))
+    }
+
+    /// As [`Engine::over_windows`], where the result may be a histogram.
+    fn over_windows_any(
+        &self,
+        windows: &Windows<'_>,
+        steps: Steps,
+        keeps_name: bool,
+        mut of: impl FnMut(&Window<'_>, usize) -> Option<Found>,
+    ) -> Result<Vec<Line>> {
         self.account(windows.sources.len(), steps.n)?;
         let mut lines = Vec::with_capacity(windows.sources.len());
         for (position, source) in windows.sources.iter().enumerate() {
             if position % 64 == 0 {
                 self.check()?;
             }
-            let mut values = vec![ABSENT; steps.n];
+            let mut line = Line::new(Labels::empty(), vec![ABSENT; steps.n]);
             let mut is_empty = true;
             let (mut first, mut end, mut first_histogram, mut end_histogram) = (0, 0, 0, 0);
-            for (step, value) in values.iter_mut().enumerate() {
+            for step in 0..steps.n {
                 let step_ms = steps.time_ms(step);
                 let end_ms = windows.fixed_ms.unwrap_or(step_ms) - windows.offset_ms;
                 let start_ms = end_ms - windows.range_ms;
@@ -62,20 +84,23 @@ impl Engine<'_> {
                     times: &source.time_ms[first..end],
                     values: &source.value[first..end],
                     histograms: &source.histograms[first_histogram..end_histogram],
+                    metric: source.labels.get(METRIC_NAME),
                     start_ms,
                     end_ms,
                     step_ms,
                 };
-                if let Some(found) = of(&window, step) {
-                    *value = found;
-                    is_empty = false;
+                match of(&window, step) {
+                    None => continue,
+                    Some(Found::Float(value)) => line.values[step] = value,
+                    Some(Found::Histogram(histogram)) => line.set_histogram(step, histogram),
                 }
+                is_empty = false;
             }
-            if is_empty {
-                continue;
+            if !is_empty {
+                line.labels =
+                    if keeps_name { source.labels.clone() } else { source.labels.without_metric_name() };
+                lines.push(line);
             }
-            let labels = if keeps_name { source.labels.clone() } else { source.labels.without_metric_name() };
-            lines.push(Line::new(labels, values));
         }
         if keeps_name { Ok(lines) } else { merged(lines) }
     }
@@ -98,12 +123,28 @@ impl Engine<'_> {
         match name {
             "rate" | "increase" | "delta" => {
                 let (is_counter, is_rate) = (name != "delta", name == "rate");
-                let of = |window: &Window<'_>, _| extrapolated(window, is_counter, is_rate, range_s);
+                let of = |window: &Window<'_>, _| {
+                    let rate = Extrapolation { is_counter, is_rate, range_s };
+                    match (window.values.is_empty(), window.histograms.is_empty()) {
+                        (_, true) => rate.of_floats(window).map(Found::Float),
+                        (true, false) => {
+                            self.check_kind(window, is_counter, &vector.span);
+                            rate.of_histograms(window).map(|found| Found::Histogram(Arc::new(found)))
+                        }
+                        (false, false) => {
+                            self.warn(
+                                "encountered a mix of histograms and floats for metric name",
+                                &vector.span,
+                            );
+                            None
+                        }
+                    }
+                };
                 if !is_counter {
-                    return self.over_windows(&windows, steps, false, of).map(Some);
+                    return self.over_windows_any(&windows, steps, false, of).map(Some);
                 }
                 // With the names first: they tell what is no counter.
-                let mut lines = self.over_windows(&windows, steps, true, of)?;
+                let mut lines = self.over_windows_any(&windows, steps, true, of)?;
                 self.hint_at_counters(&lines, vector);
                 for line in &mut lines {
                     line.labels = line.labels.without_metric_name();
@@ -112,8 +153,16 @@ impl Engine<'_> {
             }
             "irate" | "idelta" => {
                 let is_rate = name == "irate";
-                self.over_windows(&windows, steps, false, |window, _| instant_change(window, is_rate))
-                    .map(Some)
+                let of = |window: &Window<'_>, _| match window.histograms {
+                    [] => instant_change(window, is_rate).map(Found::Float),
+                    [.., before, last] if window.values.is_empty() => {
+                        self.check_kind(window, is_rate, &vector.span);
+                        instant_change_of(before, last, is_rate)
+                            .map(|found| Found::Histogram(Arc::new(found)))
+                    }
+                    _ => None,
+                };
+                self.over_windows_any(&windows, steps, false, of).map(Some)
             }
             "last_over_time" => self.edge_over_time(&windows, steps, true).map(Some),
             "first_over_time" => self.edge_over_time(&windows, steps, false).map(Some),
@@ -121,16 +170,38 @@ impl Engine<'_> {
                 plain(false, |window| Some((window.values.len() + window.histograms.len()) as f64))
             }
             "present_over_time" => plain(false, |_| Some(1.0)),
-            "sum_over_time" => plain(false, |window| {
-                let mut sum = Sum::default();
-                window.values.iter().for_each(|value| sum.add(*value));
-                (!window.values.is_empty()).then(|| sum.total())
-            }),
-            "avg_over_time" => plain(false, |window| {
-                let mut mean = Mean::default();
-                window.values.iter().for_each(|value| mean.add(*value));
-                (!window.values.is_empty()).then(|| mean.value())
-            }),
+            "sum_over_time" | "avg_over_time" => {
+                let of =
+                    |window: &Window<'_>, _| match (window.values.is_empty(), window.histograms.is_empty()) {
+                        (false, true) => Some(Found::Float(if name == "sum_over_time" {
+                            let mut sum = Sum::default();
+                            for value in window.values {
+                                sum.add(*value);
+                            }
+                            sum.total()
+                        } else {
+                            let mut mean = Mean::default();
+                            for value in window.values {
+                                mean.add(*value);
+                            }
+                            mean.value()
+                        })),
+                        (true, _) => {
+                            let total = sum_of(window.histograms.iter().map(|sample| &*sample.histogram))?;
+                            let n = window.histograms.len() as f64;
+                            let total = if name == "avg_over_time" { scaled(&total, 1.0 / n) } else { total };
+                            Some(Found::Histogram(Arc::new(total)))
+                        }
+                        (false, false) => {
+                            self.warn(
+                                "encountered a mix of histograms and floats for metric name",
+                                &vector.span,
+                            );
+                            None
+                        }
+                    };
+                self.over_windows_any(&windows, steps, false, of).map(Some)
+            }
             "min_over_time" => plain(false, |window| extreme(window.values, |a, b| a < b)),
             "max_over_time" => plain(false, |window| extreme(window.values, |a, b| a > b)),
             "stddev_over_time" => plain(false, |window| variance(window.values).map(f64::sqrt)),
@@ -143,11 +214,16 @@ impl Engine<'_> {
             }),
             "changes" => plain(false, |window| {
                 let differ = |pair: &&[f64]| pair[0] != pair[1] && !(pair[0].is_nan() && pair[1].is_nan());
-                (!window.values.is_empty()).then(|| window.values.windows(2).filter(differ).count() as f64)
+                let histograms_differ = |pair: &&[HistogramSample]| pair[0].histogram != pair[1].histogram;
+                let n_floats = window.values.windows(2).filter(differ).count();
+                Some((n_floats + window.histograms.windows(2).filter(histograms_differ).count()) as f64)
             }),
             "resets" => plain(false, |window| {
                 let falls = |pair: &&[f64]| pair[1] < pair[0];
-                (!window.values.is_empty()).then(|| window.values.windows(2).filter(falls).count() as f64)
+                let resets =
+                    |pair: &&[HistogramSample]| histogram::is_reset(&pair[0].histogram, &pair[1].histogram);
+                let n_floats = window.values.windows(2).filter(falls).count();
+                Some((n_floats + window.histograms.windows(2).filter(resets).count()) as f64)
             }),
             "deriv" => plain(false, |window| {
                 (window.values.len() >= 2).then(|| regression(window.times, window.values, window.times[0]).0)
@@ -206,53 +282,35 @@ impl Engine<'_> {
 
     /// The first or last sample of each window, as it is, with the name.
     fn edge_over_time(&self, windows: &Windows<'_>, steps: Steps, is_last: bool) -> Result<Vec<Line>> {
-        let mut lines = self.over_windows(windows, steps, true, |window, _| {
-            let (times, histograms) = (window.times, window.histograms);
-            let (float_ms, histogram_ms) = if is_last {
-                (times.last().copied(), histograms.last().map(|sample| sample.time_ms))
+        self.over_windows_any(windows, steps, true, |window, _| {
+            let float = if is_last {
+                window.times.len().checked_sub(1)
             } else {
-                (times.first().copied(), histograms.first().map(|sample| sample.time_ms))
+                (!window.times.is_empty()).then_some(0)
             };
-            let is_float = match (float_ms, histogram_ms) {
-                (Some(float_ms), Some(histogram_ms)) => (float_ms > histogram_ms) == is_last,
-                (float_ms, _) => float_ms.is_some(),
+            let histogram = if is_last { window.histograms.last() } else { window.histograms.first() };
+            let is_float = match (float, histogram) {
+                (Some(at), Some(sample)) => (window.times[at] > sample.time_ms) == is_last,
+                (float, _) => float.is_some(),
             };
-            // What is no float stands for a histogram, which is filled in below.
-            Some(if !is_float {
-                f64::NAN
-            } else if is_last {
-                window.values[window.values.len() - 1]
-            } else {
-                window.values[0]
-            })
-        })?;
-        if windows.sources.iter().all(|source| source.histograms.is_empty()) {
-            return Ok(lines);
-        }
-        for line in &mut lines {
-            let Some(source) = windows.sources.iter().find(|source| source.labels == line.labels) else {
-                continue;
-            };
-            for step in 0..steps.n {
-                let end_ms = windows.fixed_ms.unwrap_or(steps.time_ms(step)) - windows.offset_ms;
-                let start_ms = end_ms - windows.range_ms;
-                let mut within = source
-                    .histograms
-                    .iter()
-                    .filter(|sample| start_ms < sample.time_ms && sample.time_ms <= end_ms);
-                let found = if is_last { within.next_back() } else { within.next() };
-                let Some(found) = found else { continue };
-                let mut floats =
-                    source.time_ms.iter().filter(|time_ms| start_ms < **time_ms && **time_ms <= end_ms);
-                let float_ms = if is_last { floats.next_back() } else { floats.next() };
-                if float_ms.is_none_or(|float_ms| (*float_ms < found.time_ms) == is_last) {
-                    line.values[step] = ABSENT;
-                    line.histograms.get_or_insert_with(|| vec![None; steps.n])[step] =
-                        Some(Arc::clone(&found.histogram));
-                }
+            match (is_float, float, histogram) {
+                (true, Some(at), _) => Some(Found::Float(window.values[at])),
+                (_, _, Some(sample)) => Some(Found::Histogram(Arc::clone(&sample.histogram))),
+                _ => None,
             }
+        })
+    }
+
+    /// Warns where a function of counters is given histograms that are gauges, or the other way round.
+    fn check_kind(&self, window: &Window<'_>, is_counter: bool, span: &Span) {
+        let is_gauge = |sample: &HistogramSample| sample.histogram.reset_hint == ResetHint::Gauge;
+        let [first, .., last] = window.histograms else { return };
+        let are_gauges = is_gauge(first) && is_gauge(last);
+        if !is_counter && !are_gauges {
+            self.warn(&format!("this native histogram metric is not a gauge: {:?}", window.metric), span);
+        } else if is_counter && window.histograms.iter().any(is_gauge) {
+            self.warn(&format!("this native histogram metric is not a counter: {:?}", window.metric), span);
         }
-        Ok(lines)
     }
 
     /// Says so where a function of counters has a result of something that is not named like one.
@@ -260,6 +318,9 @@ impl Engine<'_> {
         let mut looked_at: Vec<&str> = Vec::new();
         for line in lines {
             let name = line.labels.get(METRIC_NAME);
+            if line.values.iter().all(|value| is_stale(*value)) {
+                continue;
+            }
             if name.is_empty() || looked_at.contains(&name) {
                 continue;
             }
@@ -302,50 +363,95 @@ fn advance<T>(
     }
 }
 
+/// The sum of histograms; `None` of none, or if their buckets cannot be made the same.
+pub(super) fn sum_of<'h>(
+    mut histograms: impl Iterator<Item = &'h NativeHistogram>,
+) -> Option<NativeHistogram> {
+    let first = histograms.next()?.clone();
+    histograms.try_fold(first, |sum, next| histogram::combined(&sum, next, 1.0))
+}
+
 /// Change over a window, extrapolated to its edges; of counters with what resets took away.
-/// Source: Prometheus `extrapolatedRate`.
-fn extrapolated(window: &Window<'_>, is_counter: bool, is_rate: bool, range_s: f64) -> Option<f64> {
-    let (times, values) = (window.times, window.values);
-    if values.len() < 2 {
-        return None;
-    }
-    let (first, last) = (values[0], values[values.len() - 1]);
-    let mut change = last - first;
-    if is_counter {
-        let mut previous = first;
-        for &value in &values[1..] {
-            if value < previous {
-                change += previous;
+/// Source: Prometheus `extrapolatedRate`, `histogramRate`.
+#[derive(Clone, Copy)]
+struct Extrapolation {
+    is_counter: bool,
+    is_rate: bool,
+    range_s: f64,
+}
+
+impl Extrapolation {
+    fn of_floats(self, window: &Window<'_>) -> Option<f64> {
+        let (times, values) = (window.times, window.values);
+        if values.len() < 2 {
+            return None;
+        }
+        let (first, last) = (values[0], values[values.len() - 1]);
+        let mut change = last - first;
+        if self.is_counter {
+            let mut previous = first;
+            for &value in &values[1..] {
+                if value < previous {
+                    change += previous;
+                }
+                previous = value;
             }
-            previous = value;
         }
+        let ends_ms = (times[0], times[times.len() - 1]);
+        Some(change * self.factor(window, ends_ms, values.len(), (first, change)))
     }
-    let (first_ms, last_ms) = (times[0], times[times.len() - 1]);
-    let mut to_start = (first_ms - window.start_ms) as f64 / 1e3;
-    let mut to_end = (window.end_ms - last_ms) as f64 / 1e3;
-    let sampled = (last_ms - first_ms) as f64 / 1e3;
-    let between = sampled / (values.len() - 1) as f64;
-    let threshold = between * 1.1;
-    if to_start >= threshold {
-        to_start = between / 2.0;
-    }
-    if is_counter {
-        let mut to_zero = to_start;
-        if change > 0.0 && first >= 0.0 {
-            to_zero = sampled * (first / change);
+
+    fn of_histograms(self, window: &Window<'_>) -> Option<NativeHistogram> {
+        let samples = window.histograms;
+        if samples.len() < 2 {
+            return None;
         }
-        if to_zero < to_start {
-            to_start = to_zero;
+        let (first, last) = (&samples[0], &samples[samples.len() - 1]);
+        let mut change = histogram::combined(&last.histogram, &first.histogram, -1.0)?;
+        if self.is_counter {
+            for pair in samples.windows(2) {
+                if histogram::is_reset(&pair[0].histogram, &pair[1].histogram) {
+                    change = histogram::combined(&change, &pair[0].histogram, 1.0)?;
+                }
+            }
         }
+        let counts = (first.histogram.count, change.count);
+        let factor = self.factor(window, (first.time_ms, last.time_ms), samples.len(), counts);
+        Some(NativeHistogram { reset_hint: ResetHint::Gauge, ..scaled(&change, factor) })
     }
-    if to_end >= threshold {
-        to_end = between / 2.0;
+
+    /// What the change between the first and the last of `n` samples is multiplied with. `first` and `change` are the
+    /// counter's own: it does not reach below zero.
+    fn factor(
+        self,
+        window: &Window<'_>,
+        (first_ms, last_ms): (i64, i64),
+        n: usize,
+        (first, change): (f64, f64),
+    ) -> f64 {
+        let mut to_start = (first_ms - window.start_ms) as f64 / 1e3;
+        let mut to_end = (window.end_ms - last_ms) as f64 / 1e3;
+        let sampled = (last_ms - first_ms) as f64 / 1e3;
+        let between = sampled / (n - 1) as f64;
+        let threshold = between * 1.1;
+        if to_start >= threshold {
+            to_start = between / 2.0;
+        }
+        if self.is_counter {
+            let mut to_zero = to_start;
+            if change > 0.0 && first >= 0.0 {
+                to_zero = sampled * (first / change);
+            }
+            if to_zero < to_start {
+                to_start = to_zero;
+            }
+        }
+        if to_end >= threshold {
+            to_end = between / 2.0;
+        }
+        let factor = (sampled + to_start + to_end) / sampled;
+        if self.is_rate { factor / self.range_s } else { factor }
     }
-    let mut factor = (sampled + to_start + to_end) / sampled;
-    if is_rate {
-        factor /= range_s;
-    }
-    Some(change * factor)
 }
 
 /// Change between the last two samples, a second if `is_rate`, where a fall is a reset.
@@ -358,6 +464,22 @@ fn instant_change(window: &Window<'_>, is_rate: bool) -> Option<f64> {
     }
     let change = if is_rate && last < before { *last } else { last - before };
     Some(if is_rate { change / (sampled_ms as f64 / 1e3) } else { change })
+}
+
+/// As [`instant_change`], between two histograms.
+fn instant_change_of(
+    before: &HistogramSample,
+    last: &HistogramSample,
+    is_rate: bool,
+) -> Option<NativeHistogram> {
+    let change = if is_rate && histogram::is_reset(&before.histogram, &last.histogram) {
+        NativeHistogram::clone(&last.histogram)
+    } else {
+        histogram::combined(&last.histogram, &before.histogram, -1.0)?
+    };
+    let seconds = (last.time_ms - before.time_ms) as f64 / 1e3;
+    let change = if is_rate { scaled(&change, 1.0 / seconds) } else { change };
+    Some(NativeHistogram { reset_hint: ResetHint::Gauge, ..change })
 }
 
 /// The value that no other beats; NaN only if there is nothing else.
