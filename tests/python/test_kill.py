@@ -3,12 +3,15 @@
 import json
 import random
 import subprocess
+import threading
 import time
 
 import duckdb
 import pytest
+import requests
 
 import otlp
+import remote_write
 from load import Load, assert_stored_once
 from spandrel import BINARY, Server, environment
 
@@ -118,3 +121,58 @@ def test_kills_under_the_benchmarks_load(tmp_path):
     print(f"DuckDB: {len(stored)} rows, {len(found)} distinct spans")
     assert spans - found == set()
     assert len(found) == len(stored), "no request is stored twice"
+
+
+class Samples(threading.Thread):
+    """Writes one request after the other, each until it is acknowledged; `n` is the number of those that were."""
+
+    def __init__(self, base, start_ms):
+        super().__init__(daemon=True)
+        self.base, self.start_ms = base, start_ms
+        self.n, self.n_retries, self.is_over, self.wrong = 0, 0, False, None
+
+    def run(self):
+        while not self.is_over:
+            series = [({"__name__": "x", "n": str(n)}, [(self.start_ms + self.n, float(self.n))]) for n in range(20)]
+            body = remote_write.request(series)
+            while True:
+                try:
+                    status = remote_write.post(self.base, body).status_code
+                except requests.RequestException:
+                    status = None
+                if status == 204:
+                    break
+                if status not in (None, 503):
+                    self.wrong = status
+                    return
+                self.n_retries += 1
+                time.sleep(0.01)
+            self.n += 1
+
+
+@pytest.mark.timeout(240)
+def test_kills_lose_no_acknowledged_sample(tmp_path):
+    draw = random.Random(11)
+    start_ms = int(time.time()) * 1000 - 60_000
+    with Crashing(tmp_path / "data") as crashing:
+        samples = Samples(crashing.server.http, start_ms)
+        samples.start()
+        for _ in range(N_KILLS):
+            seen, deadline = samples.n, time.monotonic() + 30
+            while samples.n < seen + draw.randrange(5, 60) and samples.wrong is None and time.monotonic() < deadline:
+                time.sleep(0.005)
+            crashing.crash()
+        samples.is_over = True
+        samples.join(60)
+        assert not samples.is_alive() and samples.wrong is None, samples.wrong
+        print(f"{N_KILLS} kills, {samples.n} requests acknowledged, {samples.n_retries} retries")
+        assert samples.n > 20 and samples.n_retries > 0
+        end_s = (start_ms + samples.n) / 1000
+        answer = requests.get(
+            f"{crashing.server.http}/prometheus/api/v1/query", params={"query": "x[5m]", "time": end_s}, timeout=60
+        ).json()["data"]["result"]
+    assert len(answer) == 20
+    for series in answer:
+        assert [float(value) for _, value in series["values"]] == [float(n) for n in range(samples.n)]
+    ((n_samples,),) = rows(tmp_path / "data", "sum(len(samples))")
+    assert n_samples == 20 * samples.n, "no request is stored twice"
