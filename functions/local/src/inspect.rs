@@ -53,8 +53,8 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         let mut text = table(&store).await?;
         if args.verify {
             for tenant in read::tenants(&store).await? {
-                let n_spans = read::verify(&store, &tenant).await?;
-                writeln!(text, "{tenant}: {n_spans} spans verified")?;
+                let n_items = read::verify(&store, &tenant).await?;
+                writeln!(text, "{tenant}: {n_items} spans and samples verified")?;
             }
         }
         Ok::<_, Box<dyn Error>>(text)
@@ -91,7 +91,7 @@ pub async fn table(store: &Store) -> storage::Result<String> {
 }
 
 const HEADER: &str =
-    "window          level    files        spans          bytes  B/span  index B/file  services";
+    "signal   window          level    files        items          bytes  B/item  index B/file  services";
 
 fn line(window: &StoredWindow) -> String {
     const SHOWN: usize = 4;
@@ -102,13 +102,14 @@ fn line(window: &StoredWindow) -> String {
         services.push(&more);
     }
     format!(
-        "{:<15} {:>5} {:>8} {:>12} {:>14} {:>7.1} {:>13}  {}",
+        "{:<8} {:<15} {:>5} {:>8} {:>12} {:>14} {:>7.1} {:>13}  {}",
+        window.signal.as_str(),
         window.window.to_string(),
         window.level,
         n_files,
-        window.rows,
+        window.n_items,
         window.bytes,
-        window.bytes as f64 / window.rows.max(1) as f64,
+        window.bytes as f64 / window.n_items.max(1) as f64,
         window.index_bytes / n_files,
         services.join(", ")
     )
@@ -162,15 +163,23 @@ mod tests {
             let content = content_hash(&tenant, Signal::Traces, &[i]);
             writer.spans(&tenant, content, block, &Arc::default()).await.expect("memory");
         }
+        let mut series = model::series::SeriesBuilder::default();
+        series.label("__name__", "up");
+        let up = series.close_labels(model::series::Temporality::Cumulative).expect("labels");
+        series.sample(up, 5, 1.0, 0);
+        let block = storage::block::series::encode(&series.finish()).expect("a sample");
+        let content = content_hash(&tenant, Signal::Metrics, &[1]);
+        writer.series(&tenant, content, block, &Arc::default()).await.expect("memory");
         store.objects.put_if_absent("a/lost.parquet", "x".into()).await.expect("memory");
 
         let text = table(&store).await.expect("memory");
-        assert!(text.starts_with("tenant default\nwindow"), "{text}");
+        assert!(text.starts_with("tenant default\nsignal"), "{text}");
         let line = text.lines().nth(2).expect("a window");
         let fields: Vec<&str> = line.split_whitespace().collect();
-        assert_eq!(fields[..4], ["1970-01-01T00", "0", "3", "3"], "{line}");
+        assert_eq!(fields[..5], ["traces", "1970-01-01T00", "0", "3", "3"], "{line}");
         assert_eq!(fields.last(), Some(&"shop"));
+        assert!(text.lines().any(|line| line.starts_with("metrics  1970-01-01T00")), "{text}");
         assert!(text.contains("\n1 objects are not in the index"), "{text}");
-        assert_eq!(read::verify(&store, &tenant).await.expect("sound"), 3);
+        assert_eq!(read::verify(&store, &tenant).await.expect("sound"), 4);
     }
 }

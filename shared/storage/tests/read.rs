@@ -311,7 +311,7 @@ fn a_repeated_request_is_stored_once_and_known_to_be() {
         let windows = read::windows(&store, &tenant()).await.expect("memory");
         let sums: BTreeMap<String, (usize, u64)> = windows
             .iter()
-            .map(|window| (window.window.to_string(), (window.objects.len(), window.rows)))
+            .map(|window| (window.window.to_string(), (window.objects.len(), window.n_items)))
             .collect();
         assert_eq!(sums, BTreeMap::from([("1970-01-01T00".to_owned(), (1, 1))]));
         assert_eq!(read::verify(&store, &tenant()).await.expect("sound"), 1);

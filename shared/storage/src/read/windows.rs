@@ -6,27 +6,30 @@ use model::{Signal, TenantId};
 
 use super::index::{self, IndexedFile};
 use crate::block::reference;
+use crate::block::series::{self, SeriesHasher, Wanted};
 use crate::block::spans::{self, Parts, Projection};
-use crate::index::{Window, keys};
+use crate::index::{SeriesSummary, Window, keys};
 use crate::kv::{SortRange, range_all};
 use crate::{Error, Result, Store};
 
-/// The files of one level in one window.
+/// The files of one signal and level in one window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredWindow {
+    /// What they hold.
+    pub signal: Signal,
     /// The window.
     pub window: Window,
     /// 0 as it arrived, higher when merged.
     pub level: u8,
     /// Keys of the objects.
     pub objects: Vec<String>,
-    /// Spans in them.
-    pub rows: u64,
+    /// Spans or samples in them.
+    pub n_items: u64,
     /// Bytes of the objects.
     pub bytes: u64,
     /// Bytes of the index items' values.
     pub index_bytes: u64,
-    /// Least start, ns since the epoch.
+    /// Least start or time, ns since the epoch.
     pub min_start_ns: i64,
     /// Greatest start.
     pub max_start_ns: i64,
@@ -45,21 +48,27 @@ pub async fn tenants(store: &Store) -> Result<Vec<TenantId>> {
     items.into_iter().map(tenant).collect()
 }
 
-/// What a tenant has stored, by window and level.
+/// What a tenant has stored, by signal, window and level.
 ///
 /// # Errors
 /// As the table.
 pub async fn windows(store: &Store, tenant: &TenantId) -> Result<Vec<StoredWindow>> {
+    let mut stored = windows_of(store, tenant, Signal::Traces).await?;
+    stored.extend(windows_of(store, tenant, Signal::Metrics).await?);
+    Ok(stored)
+}
+
+async fn windows_of(store: &Store, tenant: &TenantId, signal: Signal) -> Result<Vec<StoredWindow>> {
     let mut stored: BTreeMap<(Window, u8), StoredWindow> = BTreeMap::new();
-    for window in index::known_windows(store, tenant, Signal::Traces).await? {
-        for file in index::files(store, tenant, Signal::Traces, vec![window]).await? {
-            let summary = file.summary()?;
+    for window in index::known_windows(store, tenant, signal).await? {
+        for file in index::files(store, tenant, signal, vec![window]).await? {
             let level = file.key.level;
             let entry = stored.entry((window, level)).or_insert_with(|| StoredWindow {
+                signal,
                 window,
                 level,
                 objects: Vec::new(),
-                rows: 0,
+                n_items: 0,
                 bytes: 0,
                 index_bytes: 0,
                 min_start_ns: i64::MAX,
@@ -67,20 +76,33 @@ pub async fn windows(store: &Store, tenant: &TenantId) -> Result<Vec<StoredWindo
                 services: BTreeSet::new(),
             });
             entry.objects.push(file.key.object(tenant));
-            entry.rows += summary.rows;
-            entry.bytes += summary.size;
             entry.index_bytes += file.item.len() as u64;
-            entry.min_start_ns = entry.min_start_ns.min(summary.min_start_ns);
-            entry.max_start_ns = entry.max_start_ns.max(summary.max_start_ns);
-            let services = summary.services().map_err(|err| file.corrupt(err))?;
-            entry.services.extend(services.into_iter().flatten().map(str::to_owned));
+            let (first_ns, last_ns) = match signal {
+                Signal::Traces => {
+                    let summary = file.summary()?;
+                    entry.n_items += summary.rows;
+                    entry.bytes += summary.size;
+                    let services = summary.services().map_err(|err| file.corrupt(err))?;
+                    entry.services.extend(services.into_iter().flatten().map(str::to_owned));
+                    (summary.min_start_ns, summary.max_start_ns)
+                }
+                Signal::Metrics => {
+                    let summary = SeriesSummary::parse(&file.item).map_err(|err| file.corrupt(err))?;
+                    entry.n_items += summary.n_samples;
+                    entry.bytes += summary.size;
+                    let ns = |ms: i64| ms.saturating_mul(1_000_000);
+                    (ns(summary.min_time_ms), ns(summary.max_time_ms))
+                }
+            };
+            entry.min_start_ns = entry.min_start_ns.min(first_ns);
+            entry.max_start_ns = entry.max_start_ns.max(last_ns);
         }
     }
     Ok(stored.into_values().collect())
 }
 
-/// Reads every file of a tenant twice, through this crate's reader and through the `parquet` crate, and compares them
-/// with each other and with the index. Returns how many spans that were.
+/// Reads every file of a tenant and compares it with the index: those of spans twice, through this crate's reader and
+/// through the `parquet` crate. Returns how many spans and samples that were.
 ///
 /// # Errors
 /// As the stores; the first file that is missing, cut off, unreadable or read differently.
@@ -90,7 +112,36 @@ pub async fn verify(store: &Store, tenant: &TenantId) -> Result<u64> {
     for file in index::files(store, tenant, Signal::Traces, windows).await? {
         n_rows += verify_file(store, tenant, &file).await?;
     }
+    let windows = index::known_windows(store, tenant, Signal::Metrics).await?;
+    for file in index::files(store, tenant, Signal::Metrics, windows).await? {
+        n_rows += verify_series(store, tenant, &file).await?;
+    }
     Ok(n_rows)
+}
+
+async fn verify_series(store: &Store, tenant: &TenantId, file: &IndexedFile) -> Result<u64> {
+    let summary = SeriesSummary::parse(&file.item).map_err(|err| file.corrupt(err))?;
+    let key = file.key.object(tenant);
+    let bytes = store.objects.get(&key).await?.ok_or_else(|| Error::Missing { key: key.clone() })?;
+    let table = summary.chunks().map_err(|err| file.corrupt(err))?;
+    let found = series::decode(&table, &Parts::whole(bytes.clone()), Wanted::ALL, &SeriesHasher::default())
+        .map_err(|err| file.corrupt(err))?;
+    let n_samples: usize = found.rows.iter().map(|row| row.samples.len() + row.histograms.len()).sum();
+    let is_sound = bytes.len() as u64 == summary.size
+        && found.rows.len() as u64 == summary.rows
+        && n_samples as u64 == summary.n_samples;
+    if !is_sound {
+        let why = format!(
+            "{} bytes, {} series and {n_samples} samples where the index says {}, {} and {}",
+            bytes.len(),
+            found.rows.len(),
+            summary.size,
+            summary.rows,
+            summary.n_samples
+        );
+        return Err(Error::corrupt(format!("object {key}"), why));
+    }
+    Ok(summary.n_samples)
 }
 
 async fn verify_file(store: &Store, tenant: &TenantId, file: &IndexedFile) -> Result<u64> {
