@@ -12,9 +12,10 @@ from spandrel import Server
 def test_start_says_where_to_point_what(server):
     text = server.log()
     print(text)
-    assert re.search(r"listening http=127\.0\.0\.1:\d+ jaeger=127\.0\.0\.1:\d+", text)
+    assert re.search(r"listening http=127\.0\.0\.1:\d+ jaeger=127\.0\.0\.1:\d+ prometheus=127\.0\.0\.1:\d+", text)
     assert f"OTEL_EXPORTER_OTLP_ENDPOINT={server.http}" in text
     assert f"{server.http}/jaeger" in text, "where to point Grafana's Jaeger data source"
+    assert f"{server.http}/prometheus" in text, "where to point Grafana's Prometheus data source"
     assert "Grafana" in text
     assert str(server.data) in text
 
@@ -69,6 +70,9 @@ def test_demo_shows_a_shop_of_services_within_seconds(tmp_path):
         widest, n_spans, failed = seen
         assert widest >= 3 and n_spans > 20, seen
         assert failed, "some things fail in every shop"
+        query = {"query": "count(rate(http_server_requests_total[1m]))"}
+        rates = requests.get(f"{server.prometheus}/api/v1/query", params=query, timeout=10).json()["data"]["result"]
+        assert float(rates[0]["value"][1]) > 1_000, "dashboards have something to show at once"
         while not server.data_of("/api/dependencies") and time.monotonic() < started + 40:
             time.sleep(0.2)
         assert len(server.data_of("/api/dependencies")) >= 3

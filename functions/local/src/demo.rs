@@ -1,6 +1,7 @@
 //! Live telemetry of the small shop, so that every screen shows something in the first minute.
 //!
-//! It goes through the front door, as any exporter's: one request a second with the spans that have ended since.
+//! It goes through the front door, as any exporter's: one request a second with the spans that have ended since, and
+//! every 15 seconds a scrape of all pods by remote write, beginning with those of the minute before.
 //! What cannot be delivered is logged and forgotten.
 
 use std::net::SocketAddr;
@@ -11,13 +12,17 @@ use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use crate::traffic::Traffic;
-use crate::traffic::client::{Client, gzip};
+use crate::traffic::client::{Client, gzip, snappy};
+use crate::traffic::scrapes::{SCRAPE_MS, Scrapes};
 
 const TRACES_PER_SECOND: f64 = 20.0;
 /// Speed over size: the way is short.
 const GZIP_LEVEL: u32 = 1;
 
-/// Sends telemetry to `http://<endpoint>/v1/traces` until `stop` turns true or its sender is gone.
+/// Scrapes that are there from the start: enough for a rate.
+const EARLY_SCRAPES: i64 = 4;
+
+/// Sends telemetry to the server at `endpoint` until `stop` turns true or its sender is gone.
 pub async fn run(endpoint: SocketAddr, mut stop: watch::Receiver<bool>) {
     let start_ns = edge::clock::now_ns();
     // The start is the seed: after a restart the shop has other pods and other traces.
@@ -26,12 +31,33 @@ pub async fn run(endpoint: SocketAddr, mut stop: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut delivering = false;
+    let mut round_ms = start_ns / 1_000_000 - EARLY_SCRAPES * SCRAPE_MS;
+    let mut scrapes = Scrapes::new(start_ns as u64, round_ms, u64::MAX);
     loop {
         tokio::select! {
             _ = stop.wait_for(|stopped| *stopped) => return,
             _ = ticks.tick() => {}
         }
-        let request = traffic.request_until(edge::clock::now_ns());
+        let now_ns = edge::clock::now_ns();
+        // A round is over when its last pod was scraped.
+        while round_ms + SCRAPE_MS <= now_ns / 1_000_000 {
+            round_ms += SCRAPE_MS;
+            for (body, n_samples) in scrapes.next_round() {
+                let sending = client.post_samples("/api/v1/write", snappy(&body));
+                let outcome = tokio::select! {
+                    _ = stop.wait_for(|stopped| *stopped) => return,
+                    outcome = sending => outcome,
+                };
+                match outcome {
+                    Ok(answer) if answer.status.is_success() => {}
+                    Ok(answer) => {
+                        warn!(%endpoint, n_samples, status = %answer.status, "demo metrics refused")
+                    }
+                    Err(err) => warn!(%endpoint, n_samples, error = %err, "demo metrics not delivered"),
+                }
+            }
+        }
+        let request = traffic.request_until(now_ns);
         if request.n_spans() == 0 {
             continue;
         }
