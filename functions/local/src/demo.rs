@@ -51,7 +51,7 @@ pub async fn run(endpoint: SocketAddr, mut stop: watch::Receiver<bool>) {
                 match outcome {
                     Ok(answer) if answer.status.is_success() => {}
                     Ok(answer) => {
-                        warn!(%endpoint, n_samples, status = %answer.status, "demo metrics refused")
+                        warn!(%endpoint, n_samples, status = %answer.status, "demo metrics refused");
                     }
                     Err(err) => warn!(%endpoint, n_samples, error = %err, "demo metrics not delivered"),
                 }
