@@ -166,3 +166,41 @@ def test_generated_expressions_have_the_answers_of_prometheus(both):
     for (query, _, _), expected, got in other_remarks[:15]:
         print(f"\nremarks on {query}\n  expected {expected}\n  got      {got}")
     assert not different
+
+
+def test_expressions_are_parsed_and_printed_as_by_prometheus(both):
+    reference, server, end_s = both
+    expressions = Expressions(random.Random(SEED + 2), end_s)
+    queries = [expressions.expression() for _ in range(N_QUERIES)]
+    queries += [
+        "",
+        "+x - -y",
+        "-x ^ 2",
+        "--1",
+        "+(1 + x)",
+        '{"a.b"}',
+        '{b="c", "a"}',
+        'x{b!~"c",a="\\n"}',
+        'sum by ("a.b", c) (x)',
+        "x[5m] offset -1w",
+        "x @ 1.5",
+        "rate(x[5m])[1h:] @ start()",
+        "time() % Inf",
+        'count_values without () ("a", x)',
+        "1e30 - 1e-9",
+        "x and on () y",
+        "x > bool ignoring (a) group_right (b) y",
+        "label_join(x, 'a', 'b', 'c', 'd')",
+        "rate(",
+        "foo(x)",
+    ]
+    n_errors = 0
+    for query in queries:
+        for endpoint in ("parse_query", "format_query"):
+            expected, got = (
+                requests.post(f"{base}/api/v1/{endpoint}", data={"query": query}, timeout=60).json()
+                for base in (reference, server)
+            )
+            assert got == expected, f"{endpoint} of {query}"
+            n_errors += expected["status"] == "error"
+    assert 0 < n_errors < len(queries)

@@ -65,7 +65,9 @@ impl Plan {
                 let first_ms = start_ms.saturating_sub(offset_ms).saturating_sub(range_ms);
                 self.visit(&mut subquery.expr, first_ms, end_ms.saturating_sub(offset_ms));
             }
-            ExprKind::Negate(expr) | ExprKind::Paren(expr) => self.visit(expr, start_ms, end_ms),
+            ExprKind::Negate(expr) | ExprKind::Plus(expr) | ExprKind::Paren(expr) => {
+                self.visit(expr, start_ms, end_ms);
+            }
             ExprKind::Binary(binary) => {
                 self.visit(&mut binary.lhs, start_ms, end_ms);
                 self.visit(&mut binary.rhs, start_ms, end_ms);

@@ -5,7 +5,7 @@
 //! What goes wrong becomes one of few kinds of error (`error`). It never writes.
 //!
 //! - `params`: what is asked for. `lookup`: series, labels, values, metadata, exemplars. `query`: expressions.
-//! - `json`, `answer`: what is answered. `status`: what describes a server.
+//! - `json`, `tree`, `answer`: what is answered. `status`: what describes a server.
 //! - `error`: statuses and bodies of errors.
 
 mod answer;
@@ -15,6 +15,7 @@ mod lookup;
 mod params;
 mod query;
 mod status;
+mod tree;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -96,6 +97,7 @@ fn api(shared: Shared) -> Router {
         .route("/api/v1/query_range", both(get(range).post(range)))
         .route("/api/v1/query_exemplars", both(get(exemplars).post(exemplars)))
         .route("/api/v1/format_query", both(get(format_query).post(format_query)))
+        .route("/api/v1/parse_query", both(get(parse_query).post(parse_query)))
         .route("/api/v1/series", both(get(series).post(series)))
         .route("/api/v1/labels", both(get(label_names).post(label_names)))
         .route("/api/v1/label/{name}/values", both(get(label_values)))
@@ -223,6 +225,11 @@ async fn exemplars(Extension(shared): Extension<Shared>, request: Request) -> Re
 /// `/api/v1/format_query`.
 async fn format_query(Extension(shared): Extension<Shared>, request: Request) -> Response {
     answer(shared, request, async |call| query::format(&call.form)).await
+}
+
+/// `/api/v1/parse_query`.
+async fn parse_query(Extension(shared): Extension<Shared>, request: Request) -> Response {
+    answer(shared, request, async |call| query::parse(&call.form)).await
 }
 
 /// `/api/v1/series`.

@@ -9,7 +9,7 @@ use storage::read::{self, Selection, SeriesLimits};
 use super::answer::Answer;
 use super::error::Error;
 use super::params::{self, ParamError};
-use super::{Call, json};
+use super::{Call, json, tree};
 use crate::form::Form;
 
 /// `GET, POST /api/v1/query`.
@@ -32,6 +32,12 @@ pub(super) fn format(form: &Form) -> Result<Answer, Error> {
     let mut data = String::new();
     model::attribute::write_string(&mut data, &expr.pretty());
     Ok(Answer::data(data))
+}
+
+/// `GET, POST /api/v1/parse_query`.
+pub(super) fn parse(form: &Form) -> Result<Answer, Error> {
+    let expr = promql::parse(form.first("query")).map_err(|err| ParamError::invalid("query", &err))?;
+    Ok(Answer::data(tree::of(&expr).to_string()))
 }
 
 async fn evaluate(call: Call, mut params: QueryParams, limit: Option<usize>) -> Result<Answer, Error> {

@@ -228,7 +228,7 @@ impl Engine<'_> {
             ExprKind::Matrix(..) | ExprKind::Subquery(_) => {
                 Err(Error::Execution("a range vector has no values at steps".to_owned()))
             }
-            ExprKind::Paren(expr) => self.evaluate(expr, steps),
+            ExprKind::Paren(expr) | ExprKind::Plus(expr) => self.evaluate(expr, steps),
             ExprKind::Negate(expr) => self.negate(expr, steps),
             ExprKind::Binary(binary) => self.binary(binary, &expr.span, steps),
             ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, steps).map(Output::Vector),

@@ -56,8 +56,10 @@ pub enum ExprKind {
     Matrix(Selector, Duration),
     /// `expr[1h:1m]`, a range vector.
     Subquery(Box<Subquery>),
-    /// `-expr`; a plus sign changes nothing.
+    /// `-expr`.
     Negate(Box<Expr>),
+    /// `+expr`, which is `expr`.
+    Plus(Box<Expr>),
     /// `lhs + rhs`.
     Binary(Box<Binary>),
     /// `sum by (job) (expr)`.
@@ -104,7 +106,7 @@ pub enum At {
 pub struct Selector {
     /// What the series must pass; the metric's name among them.
     pub matchers: Vec<Matcher>,
-    /// The name, where it was written in front of the braces or bare inside them.
+    /// The name, where it was written in front of the braces.
     pub name: Option<String>,
     /// How far back; negative forth.
     pub offset: Option<Duration>,
@@ -335,7 +337,7 @@ impl Expr {
             ExprKind::String(_) => ValueType::String,
             ExprKind::Selector(_) | ExprKind::Aggregate(_) => ValueType::InstantVector,
             ExprKind::Matrix(..) | ExprKind::Subquery(_) => ValueType::RangeVector,
-            ExprKind::Negate(expr) | ExprKind::Paren(expr) => expr.value_type(),
+            ExprKind::Negate(expr) | ExprKind::Plus(expr) | ExprKind::Paren(expr) => expr.value_type(),
             ExprKind::Binary(binary) => match (binary.lhs.value_type(), binary.rhs.value_type()) {
                 (ValueType::Scalar, ValueType::Scalar) => ValueType::Scalar,
                 _ => ValueType::InstantVector,
@@ -358,7 +360,9 @@ impl Expr {
             ExprKind::Number(_) | ExprKind::String(_) => {}
             ExprKind::Selector(selector) | ExprKind::Matrix(selector, _) => visit(selector),
             ExprKind::Subquery(subquery) => subquery.expr.each_selector(visit),
-            ExprKind::Negate(expr) | ExprKind::Paren(expr) => expr.each_selector(visit),
+            ExprKind::Negate(expr) | ExprKind::Plus(expr) | ExprKind::Paren(expr) => {
+                expr.each_selector(visit);
+            }
             ExprKind::Binary(binary) => {
                 binary.lhs.each_selector(visit);
                 binary.rhs.each_selector(visit);

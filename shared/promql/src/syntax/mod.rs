@@ -22,26 +22,32 @@ pub struct ParseError {
     pub span: Span,
     /// What is wrong.
     pub message: String,
-    /// Line and column of the first of them, from 1.
-    place: (usize, usize),
+    /// Line and column of the first of them, from 1; `None` in an empty query.
+    place: Option<(usize, usize)>,
 }
 
 impl ParseError {
     fn new(span: Span, message: impl Into<String>) -> Self {
-        Self { span, message: message.into(), place: (1, 1) }
+        Self { span, message: message.into(), place: None }
     }
 
     fn placed(mut self, query: &str) -> Self {
+        if query.is_empty() {
+            return self;
+        }
         let before = &query[..query.floor_char_boundary(self.span.start.min(query.len()))];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        self.place = (before.matches('\n').count() + 1, before.len() - line_start + 1);
+        self.place = Some((before.matches('\n').count() + 1, before.len() - line_start + 1));
         self
     }
 }
 
 impl std::fmt::Display for ParseError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}: parse error: {}", self.place.0, self.place.1, self.message)
+        match self.place {
+            None => write!(f, "unknown position: parse error: {}", self.message),
+            Some((line, column)) => write!(f, "{line}:{column}: parse error: {}", self.message),
+        }
     }
 }
 

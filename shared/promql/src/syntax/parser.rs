@@ -278,8 +278,9 @@ impl<'q> Parser<'q> {
         }
         let span = start..self.last_end();
         Ok(match expr.kind {
-            _ if !is_negative => expr,
-            ExprKind::Number(number) => Expr { kind: ExprKind::Number(-number), span },
+            ExprKind::Number(number) if is_negative => Expr { kind: ExprKind::Number(-number), span },
+            ExprKind::Number(_) => Expr { span, ..expr },
+            _ if !is_negative => Expr { kind: ExprKind::Plus(Box::new(expr)), span },
             _ => Expr { kind: ExprKind::Negate(Box::new(expr)), span },
         })
     }
@@ -621,8 +622,8 @@ impl<'q> Parser<'q> {
     /// The braces behind a name, or without one.
     fn selector(&mut self, name: Option<&str>) -> Result<Selector> {
         let start = name.map_or_else(|| self.span().start, |_| self.tokens[self.at - 1].1.start);
-        let mut name = name.map(str::to_owned);
-        let has_name_in_front = name.is_some();
+        // The name, and whether it stands in front.
+        let mut named = name.map(|name| (name.to_owned(), true));
         let mut matchers = Vec::new();
         if self.take("{") {
             while !self.take("}") {
@@ -632,13 +633,13 @@ impl<'q> Parser<'q> {
                     Token::Text(text) => {
                         self.advance();
                         if self.is(",") || self.is("}") {
-                            if name.is_some() {
-                                let name = name.unwrap_or_default();
+                            if let Some((name, _)) = named {
                                 let problem =
                                     format!("metric name must not be set twice: {name:?} or {text:?}");
                                 return Err(ParseError::new(label_span, problem));
                             }
-                            name = Some(text);
+                            matchers.push(equal_name(&text));
+                            named = Some((text, false));
                             if !self.take(",") && !self.is("}") {
                                 return Err(self.unexpected("label matching", ""));
                             }
@@ -660,8 +661,9 @@ impl<'q> Parser<'q> {
                     return Err(self.unexpected("label matching", "string"));
                 };
                 self.advance();
-                if has_name_in_front && label == METRIC_NAME {
-                    let name = name.unwrap_or_default();
+                if let Some((name, true)) = &named
+                    && label == METRIC_NAME
+                {
                     let problem = format!("metric name must not be set twice: {name:?} or {value:?}");
                     return Err(ParseError::new(label_span, problem));
                 }
@@ -673,13 +675,11 @@ impl<'q> Parser<'q> {
                     return Err(self.unexpected("label matching", "\",\" or \"}\""));
                 }
             }
-        } else if name.is_none() {
+        } else if named.is_none() {
             return Err(self.unexpected("", ""));
         }
-        if let Some(name) = &name {
-            let matcher = Matcher::new(METRIC_NAME, MatchOp::Equal, name);
-            matchers.push(matcher.expect("invariant: only a pattern can be invalid"));
-        }
+        let name = named.filter(|(_, is_in_front)| *is_in_front).map(|(name, _)| name);
+        matchers.extend(name.as_deref().map(equal_name));
         let span = start..self.last_end();
         if matchers.iter().all(Matcher::matches_empty) {
             let problem = "vector selector must contain at least one non-empty matcher";
@@ -689,6 +689,10 @@ impl<'q> Parser<'q> {
         self.n_selectors += 1;
         Ok(Selector { matchers, name, offset: None, at: None, number, span })
     }
+}
+
+fn equal_name(name: &str) -> Matcher {
+    Matcher::new(METRIC_NAME, MatchOp::Equal, name).expect("invariant: only a pattern can be invalid")
 }
 
 /// Words that cannot name a function.

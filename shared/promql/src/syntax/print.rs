@@ -27,6 +27,7 @@ impl fmt::Display for Expr {
             }
             ExprKind::Subquery(subquery) => write!(f, "{}{}", subquery.expr, subquery_suffix(subquery)),
             ExprKind::Negate(expr) => write!(f, "-{expr}"),
+            ExprKind::Plus(expr) => write!(f, "+{expr}"),
             ExprKind::Binary(binary) => {
                 write!(f, "{} {} {}", binary.lhs, operator_text(binary), binary.rhs)
             }
@@ -129,25 +130,18 @@ pub(crate) fn quoted(text: &str) -> String {
     out
 }
 
-fn is_plain_name(name: &str, may_have_colons: bool) -> bool {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || (may_have_colons && c == ':');
+fn is_plain_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     !name.is_empty() && name.chars().all(is_plain) && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn label_text(name: &str) -> String {
-    if is_plain_name(name, false) { name.to_owned() } else { quoted(name) }
+    if is_plain_name(name) { name.to_owned() } else { quoted(name) }
 }
 
 fn selector_text(f: &mut fmt::Formatter<'_>, selector: &Selector) -> fmt::Result {
     let mut parts = Vec::new();
-    let is_plain = selector.name.as_deref().is_some_and(|name| is_plain_name(name, true));
-    if let Some(name) = &selector.name {
-        if is_plain {
-            f.write_str(name)?;
-        } else {
-            parts.push(quoted(name));
-        }
-    }
+    f.write_str(selector.name.as_deref().unwrap_or_default())?;
     for matcher in &selector.matchers {
         let is_name = matcher.name() == METRIC_NAME && selector.name.as_deref() == Some(matcher.value());
         if !is_name {
@@ -159,7 +153,8 @@ fn selector_text(f: &mut fmt::Formatter<'_>, selector: &Selector) -> fmt::Result
             ));
         }
     }
-    if parts.is_empty() && is_plain { Ok(()) } else { write!(f, "{{{}}}", parts.join(",")) }
+    parts.sort_unstable();
+    if parts.is_empty() { Ok(()) } else { write!(f, "{{{}}}", parts.join(",")) }
 }
 
 fn modifiers(f: &mut impl fmt::Write, at: Option<At>, offset: Option<&Duration>) -> fmt::Result {
@@ -287,12 +282,12 @@ impl Expr {
                 indent(out, level);
                 out.push(')');
             }
-            ExprKind::Negate(expr) => {
+            ExprKind::Negate(inner) | ExprKind::Plus(inner) => {
                 indent(out, level);
-                out.push('-');
-                let mut inner = String::new();
-                expr.pretty_at(&mut inner, level);
-                out.push_str(inner.trim_start());
+                out.push(if matches!(self.kind, ExprKind::Plus(_)) { '+' } else { '-' });
+                let mut text = String::new();
+                inner.pretty_at(&mut text, level);
+                out.push_str(text.trim_start());
             }
             ExprKind::Subquery(subquery) => {
                 subquery.expr.pretty_at(out, level);
@@ -323,7 +318,9 @@ mod tests {
         check("sum without() (x)", "sum without () (x)");
         check("topk(3,x)", "topk(3, x)");
         check("x{a='b',c!~\"d.*\"}", r#"x{a="b",c!~"d.*"}"#);
-        check(r#"{"a.b", c="d"}"#, r#"{"a.b",c="d"}"#);
+        check(r#"{"a.b", c="d"}"#, r#"{__name__="a.b",c="d"}"#);
+        check("x{b='1',a='2'}", r#"x{a="2",b="1"}"#);
+        check("+x - -(+1)", "+x - -(1)");
         check(r#"{__name__=~"x.*"}"#, r#"{__name__=~"x.*"}"#);
         check("x offset 90s @ 10.5", "x @ 10.500 offset 1m30s");
         check("x[1d] offset -1w", "x[1d] offset -1w");
@@ -344,7 +341,7 @@ mod tests {
             let error = parse(query).expect_err(query).to_string();
             assert_eq!(error, expect, "{query}");
         };
-        check("", "1:1: parse error: no expression found in input");
+        check("", "unknown position: parse error: no expression found in input");
         check("sum(", "1:5: parse error: unclosed left parenthesis");
         check("foo bar", "1:5: parse error: unexpected identifier \"bar\"");
         check("foo(x)", "1:1: parse error: unknown function with name \"foo\"");
