@@ -155,7 +155,7 @@ mod tests {
         let writer = Writer::new(store.clone());
         for i in 1..=3u8 {
             let mut columns = SpanColumns::default();
-            let origin = columns.intern_resource("shop", r#"{"service.name":"shop"}"#, "");
+            let origin = columns.origins.intern_resource("shop", r#"{"service.name":"shop"}"#, "");
             let span =
                 SpanFields { trace_id: TraceId([i; 16]), span_id: SpanId([i; 8]), ..SpanFields::default() };
             columns.push_span(&span, origin);

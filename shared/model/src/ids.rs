@@ -37,6 +37,9 @@ pub struct SpanId(pub [u8; 8]);
 pub struct ContentHash(pub [u8; 16]);
 
 impl TraceId {
+    /// No trace, as a log record may have.
+    pub const NONE: Self = Self([0; 16]);
+
     /// Whether all bytes are zero, which OpenTelemetry forbids for a trace.
     pub fn is_zero(self) -> bool {
         self.0 == [0; 16]
@@ -120,6 +123,8 @@ pub enum Signal {
     Traces,
     /// Series.
     Metrics,
+    /// Log records.
+    Logs,
 }
 
 impl Signal {
@@ -128,6 +133,7 @@ impl Signal {
         match self {
             Self::Traces => "traces",
             Self::Metrics => "metrics",
+            Self::Logs => "logs",
         }
     }
 }

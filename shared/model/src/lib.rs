@@ -1,4 +1,4 @@
-//! The nouns of Spandrel: ids, tenants, time ranges, attributes, spans as columns, labels and series.
+//! The nouns of Spandrel: ids, tenants, time ranges, attributes, spans and log records as columns, labels and series.
 //!
 //! This crate knows no wire format, no file layout, no clock and no I/O.
 //! `wire` decodes foreign bytes into [`spans::SpanColumns`] and [`series::SeriesBatch`], `storage` writes and reads them as Parquet,
@@ -8,17 +8,19 @@
 //! - [`time`]: instants and ranges in nanoseconds since the Unix epoch.
 //! - [`attribute`]: the value of an attribute and its lossless JSON text.
 //! - [`dictionary`]: strings stored once, rows that point at them.
-//! - [`spans`]: a batch of spans, one vector per field.
+//! - [`spans`], [`logs`]: a batch of spans, of log records, one vector per field; [`columns`]: what both have.
 //! - [`search`]: what a query asks of spans.
 //! - [`labels`], [`matcher`]: the identity of a series, and what a selector asks of it.
 //! - [`histogram`]: native histograms.
 //! - [`series`]: samples, exemplars and metadata, as they are stored and as they are evaluated.
 
 pub mod attribute;
+pub mod columns;
 pub mod dictionary;
 pub mod histogram;
 pub mod ids;
 pub mod labels;
+pub mod logs;
 pub mod matcher;
 pub mod search;
 pub mod series;
@@ -29,6 +31,7 @@ pub use attribute::AnyValue;
 pub use histogram::NativeHistogram;
 pub use ids::{ContentHash, IdError, Signal, SpanId, TenantId, TraceId};
 pub use labels::Labels;
+pub use logs::LogColumns;
 pub use matcher::{MatchOp, Matcher};
 pub use series::{Series, SeriesBatch};
 pub use spans::SpanColumns;

@@ -41,8 +41,8 @@ impl Condition {
     /// Whether a value equals what a user typed: strings to the letter, numbers by value, truths as `true`/`false`,
     /// bytes, arrays and maps by their JSON.
     #[expect(clippy::float_cmp, reason = "a number that is asked for is the number that was stored")]
-    pub fn text_matches(value: crate::spans::Value<'_>, text: &str) -> bool {
-        use crate::spans::Value;
+    pub fn text_matches(value: crate::columns::Value<'_>, text: &str) -> bool {
+        use crate::columns::Value;
         match value {
             Value::Empty => text.is_empty(),
             Value::String(string) => string == text,

@@ -18,6 +18,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::series::Metadata;
 use model::{ContentHash, Signal, TenantId};
 
+use crate::block::logs::EncodedLogs;
 use crate::block::series::EncodedSeries;
 use crate::block::spans::EncodedSpans;
 use crate::index::names::{self, Operation, Operations, Said};
@@ -117,6 +118,25 @@ impl Writer {
             self.remember_texts(&*store.table, keys::labels_partition(tenant), label_names).await?;
             self.remember_metadata(&*store.table, tenant, metadata).await
         };
+        self.store_file(&store, tenant, &file, window, bytes, names, descriptor.encode()).await
+    }
+
+    /// Stores the log records of one request durably and visibly, as [`Writer::spans`] does spans.
+    ///
+    /// # Errors
+    /// As [`Writer::spans`].
+    pub async fn logs(
+        &self,
+        tenant: &TenantId,
+        content: ContentHash,
+        logs: EncodedLogs,
+        calls: &Arc<Calls>,
+    ) -> Result<Stored> {
+        let store = self.store.metered(calls);
+        let EncodedLogs { bytes, descriptor } = logs;
+        let file = FileKey { signal: Signal::Logs, level: 0, min_start_ns: descriptor.min_time_ns, content };
+        let window = Window::of(descriptor.min_time_ns, descriptor.max_time_ns);
+        let names = std::future::ready(Ok(()));
         self.store_file(&store, tenant, &file, window, bytes, names, descriptor.encode()).await
     }
 

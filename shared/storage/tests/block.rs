@@ -1,5 +1,4 @@
 //! Files of spans: what is written comes back, through this crate's reader and through the `parquet` crate.
-#![expect(clippy::disallowed_methods, reason = "tests are told by the environment what to run against")]
 
 mod spans;
 
@@ -97,18 +96,6 @@ fn a_projection_reads_only_its_ranges() {
 #[test]
 fn golden_files_pin_the_layout() {
     let encoded = encode(&spans::example());
-    check_golden("spans-1.parquet", &encoded.bytes);
-    check_golden("spans-1.item", &encoded.descriptor.encode());
-}
-
-fn check_golden(name: &str, bytes: &[u8]) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("SPANDREL_UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, bytes).expect("writable golden folder");
-    }
-    let golden = std::fs::read(&path).expect("golden file; SPANDREL_UPDATE_GOLDEN=1 writes it");
-    assert!(
-        golden == bytes,
-        "{name} differs from the pinned layout; SPANDREL_UPDATE_GOLDEN=1 writes a new one"
-    );
+    spans::check_golden("spans-1.parquet", &encoded.bytes);
+    spans::check_golden("spans-1.item", &encoded.descriptor.encode());
 }

@@ -63,12 +63,12 @@ fn meets(span: SpanView<'_>, condition: &Condition) -> bool {
                     let mut json = String::new();
                     attribute::write_value(&mut json, found);
                     let found = match found {
-                        attribute::AnyValue::Empty => model::spans::Value::Empty,
-                        attribute::AnyValue::String(text) => model::spans::Value::String(text),
-                        attribute::AnyValue::Int(number) => model::spans::Value::Int(*number),
-                        attribute::AnyValue::Double(number) => model::spans::Value::Double(*number),
-                        attribute::AnyValue::Bool(truth) => model::spans::Value::Bool(*truth),
-                        _ => model::spans::Value::Json(&json),
+                        attribute::AnyValue::Empty => model::columns::Value::Empty,
+                        attribute::AnyValue::String(text) => model::columns::Value::String(text),
+                        attribute::AnyValue::Int(number) => model::columns::Value::Int(*number),
+                        attribute::AnyValue::Double(number) => model::columns::Value::Double(*number),
+                        attribute::AnyValue::Bool(truth) => model::columns::Value::Bool(*truth),
+                        _ => model::columns::Value::Json(&json),
                     };
                     columns.attributes.push(other, found);
                     other == key && Condition::text_matches(found, value)
@@ -188,7 +188,7 @@ proptest! {
 /// One span of `service` with this id, parent, and start in seconds.
 fn span(columns: &mut SpanColumns, service: &str, trace: u8, id: u8, parent: u8, start_s: i64) {
     let resource = format!(r#"{{"service.name":"{service}"}}"#);
-    let origin = columns.intern_resource(service, &resource, "");
+    let origin = columns.origins.intern_resource(service, &resource, "");
     let fields = SpanFields {
         trace_id: TraceId([trace; 16]),
         span_id: SpanId([id; 8]),

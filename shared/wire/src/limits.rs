@@ -3,8 +3,8 @@
 /// Bounds of one request; all of them are checked before memory is taken.
 ///
 /// Two bounds follow from these. The JSON text of one value or one map of attributes takes no further entry beyond four
-/// times `max_string_bytes`. A request has at most one attribute per 8 and one event and one link per 16 bytes of
-/// `max_body_bytes`, because entries that say nothing cost the sender 2 bytes and the columns up to 40.
+/// times `max_string_bytes`. A request has at most one attribute per 8, one event and one link per 16, and one log record per 64
+/// bytes of `max_body_bytes`, because what says nothing costs the sender 2 bytes and the columns up to 40, a log record 100.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// The longest compressed body.
@@ -13,7 +13,7 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// The deepest nesting of values: an attribute's own value is at 1, an element of its array at 2.
     pub max_depth: usize,
-    /// The longest list of attributes, of events, and of links of one span, and of attributes of anything else.
+    /// The longest list of attributes, of events, and of links of one row, and of attributes of anything else.
     pub max_attributes_per_span: usize,
     /// The longest key, text or bytes.
     pub max_string_bytes: usize,
@@ -46,9 +46,14 @@ impl Limits {
         self.max_string_bytes.saturating_mul(4)
     }
 
-    /// The most attributes of spans in one request.
+    /// The most attributes of rows in one request.
     pub(crate) fn max_attributes(&self) -> usize {
         self.max_body_bytes / 8
+    }
+
+    /// The most log records in one request.
+    pub(crate) fn max_log_records(&self) -> usize {
+        self.max_body_bytes / 64
     }
 
     /// The most events, and the most links, in one request.

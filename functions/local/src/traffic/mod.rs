@@ -316,7 +316,7 @@ mod tests {
                 "{}",
                 decoded.error_message
             );
-            services.extend((0..512).map(|row| decoded.columns.service.get(row).to_owned()));
+            services.extend((0..512).map(|row| decoded.columns.origins.service.get(row).to_owned()));
         }
         for service in &shop::SERVICES {
             assert!(services.contains(service.name), "{} is idle", service.name);

@@ -12,7 +12,8 @@
 use std::collections::{HashMap, HashSet};
 
 use model::SpanId;
-use model::spans::{KIND_SERVER, SpanView, Value};
+use model::columns::Value;
+use model::spans::{KIND_SERVER, SpanView};
 
 /// OTLP's number of the span kind "client".
 const KIND_CLIENT: i32 = 3;
@@ -104,7 +105,7 @@ mod tests {
 
     fn trace(spans: &[(u64, u64, i32)]) -> SpanColumns {
         let mut columns = SpanColumns::default();
-        let origin = columns.intern_resource("", "", "");
+        let origin = columns.origins.intern_resource("", "", "");
         for &(id, parent, kind) in spans {
             let span = SpanFields {
                 span_id: SpanId(id.to_be_bytes()),

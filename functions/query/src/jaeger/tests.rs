@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use axum::body::to_bytes;
 use futures::future::{BoxFuture, FutureExt as _};
 use http::{Method, Request, header};
+use model::columns::Value;
 use model::search::Condition;
-use model::spans::{EventView, LinkView, SpanFields, Value};
+use model::spans::{EventView, LinkView, SpanFields};
 use model::{SpanId, TimeRange};
 use tower::ServiceExt as _;
 
@@ -29,10 +30,10 @@ fn span_id(number: u64) -> SpanId {
 fn spans() -> SpanColumns {
     let mut columns = SpanColumns::default();
     let shop = r#"{"service.name":"shop","host.name":"h-1","ip":16909060,"blob":{"$bytes":"AQI="},"list":[1,2.5,{"$bytes":"AQI="}]}"#;
-    let shop = columns.intern_resource("shop", shop, "");
-    let shop = columns.intern_scope(shop, "tracer", "1.2", "");
-    let pay = columns.intern_resource("pay", r#"{"service.name":"pay"}"#, "");
-    let none = columns.intern_resource("", "", "");
+    let shop = columns.origins.intern_resource("shop", shop, "");
+    let shop = columns.origins.intern_scope(shop, "tracer", "1.2", "");
+    let pay = columns.origins.intern_resource("pay", r#"{"service.name":"pay"}"#, "");
+    let none = columns.origins.intern_resource("", "", "");
 
     columns.attributes.push("z", Value::String("last \"quoted\""));
     columns.attributes.push("http.status_code", Value::Int(500));
@@ -201,7 +202,8 @@ impl Reads for Fixture {
     }
 
     fn services<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, storage::Result<Vec<String>>> {
-        let mut services: Vec<String> = self.spans.service.dictionary.iter().map(str::to_owned).collect();
+        let mut services: Vec<String> =
+            self.spans.origins.service.dictionary.iter().map(str::to_owned).collect();
         services.sort();
         self.reply(tenant, None, services)
     }
@@ -508,7 +510,7 @@ async fn processes_are_shared_within_a_trace_and_across_blocks() {
 #[tokio::test]
 async fn a_server_span_with_its_clients_id_gets_its_own_unless_raw() {
     let mut columns = SpanColumns::default();
-    let origin = columns.intern_resource("a", "", "");
+    let origin = columns.origins.intern_resource("a", "", "");
     for kind in [3, 2] {
         let span = SpanFields { trace_id: trace_id("1"), span_id: span_id(7), kind, ..SpanFields::default() };
         columns.push_span(&span, origin);
@@ -524,7 +526,7 @@ async fn a_server_span_with_its_clients_id_gets_its_own_unless_raw() {
 #[tokio::test]
 async fn damaged_attributes_do_not_hide_a_trace() {
     let mut columns = SpanColumns::default();
-    let origin = columns.intern_resource("a", "{broken", "");
+    let origin = columns.origins.intern_resource("a", "{broken", "");
     columns.attributes.push("x", Value::Json(r#"{"$bytes":"#));
     columns.push_span(&SpanFields { trace_id: trace_id("1"), ..SpanFields::default() }, origin);
     let fixture = Fixture { spans: Arc::new(columns), ..Fixture::default() };

@@ -22,7 +22,8 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use model::attribute::{self, AnyValue, Attributes, write_string};
-use model::spans::{EventView, LinkView, STATUS_ERROR, SpanView, Value};
+use model::columns::Value;
+use model::spans::{EventView, LinkView, STATUS_ERROR, SpanView};
 use model::{SpanColumns, SpanId, TraceId};
 use storage::read::{Operation, ServiceLink, Trace, TraceSet};
 

@@ -2,9 +2,12 @@
 //!
 //! - [`parquet`]: pages, chunks and footers.
 //! - [`parts`]: parts of files.
-//! - [`spans`], [`series`]: the columns of spans, and of series with their samples.
+//! - [`spans`], [`logs`], [`series`]: the columns of spans, of log records, and of series with their samples;
+//!   `columns`: what spans and log records have in common.
 //! - [`mod@reference`]: the same columns through the `parquet` crate, to check files independently.
 
+mod columns;
+pub mod logs;
 pub mod parquet;
 pub mod parts;
 pub mod reference;

@@ -11,7 +11,8 @@ use arrow::array::{
     ListArray, MapArray, RecordBatch, StringArray, StructArray, TimestampNanosecondArray,
 };
 use bytes::Bytes;
-use model::spans::{EventView, LinkView, SpanFields, Value};
+use model::columns::Value;
+use model::spans::{EventView, LinkView, SpanFields};
 use model::{SpanColumns, SpanId, TraceId};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -91,10 +92,13 @@ fn append(columns: &mut SpanColumns, batch: &RecordBatch) -> Result<(), Referenc
         attributes.push(columns, row)?;
         events.push(columns, row);
         links.push(columns, row);
-        let origin =
-            columns.intern_resource(text(service, row), text(resource, row), text(resource_meta, row));
+        let origin = columns.origins.intern_resource(
+            text(service, row),
+            text(resource, row),
+            text(resource_meta, row),
+        );
         let scope = (text(scope_name, row), text(scope_version, row), text(scope_meta, row));
-        let origin = columns.intern_scope(origin, scope.0, scope.1, scope.2);
+        let origin = columns.origins.intern_scope(origin, scope.0, scope.1, scope.2);
         let span = SpanFields {
             trace_id: trace_id(trace_ids, row),
             span_id: span_id(span_ids, row),

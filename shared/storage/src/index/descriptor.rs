@@ -17,6 +17,10 @@ use model::spans::STATUS_ERROR;
 use model::{SpanColumns, TimeRange, TraceId};
 
 use super::fingerprint;
+use super::item::{
+    has_text, listable, read_chunks, read_section, read_texts, unzigzag, write_chunks, write_section,
+    write_texts, zigzag,
+};
 use crate::block::parquet::Invalid;
 use crate::block::parquet::thrift::{read_varint, take, write_varint};
 use crate::block::spans::ChunkTable;
@@ -24,8 +28,6 @@ use crate::block::spans::ChunkTable;
 const VERSION: u8 = 1;
 const FLAG_ERRORS: u8 = 1;
 const FLAG_MANY_SERVICES: u8 = 2;
-/// Services are listed as long as their names are no longer than this together.
-const MAX_SERVICES_BYTES: usize = 4096;
 /// A stranger is taken for a trace of the file once in 131,072 times.
 const TRACE_RATE_BITS: u32 = 17;
 /// A stranger is taken for an operation of the file once in 1,024 times.
@@ -82,10 +84,6 @@ impl Descriptor {
             names.iter().map(|(service, _, name)| fingerprint::hash_texts(service, name)).collect();
         let mut operation_set = Vec::new();
         fingerprint::write(&mut operation_set, operations.iter().copied(), OPERATION_RATE_BITS);
-        let mut services: Vec<String> = names.iter().map(|name| name.0.clone()).collect();
-        services.sort_unstable();
-        services.dedup();
-        let listable = services.iter().map(|service| service.len() + 3).sum::<usize>() <= MAX_SERVICES_BYTES;
         Self {
             rows: columns.len() as u64,
             size,
@@ -94,7 +92,7 @@ impl Descriptor {
             min_duration_ns,
             max_duration_ns,
             has_errors: columns.status_code.contains(&STATUS_ERROR),
-            services: listable.then_some(services),
+            services: listable(names.iter().map(|name| name.0.as_str())),
             operations: operation_set,
             traces: trace_set,
             chunks,
@@ -115,16 +113,8 @@ impl Descriptor {
         write_varint(&mut out, zigzag(self.min_duration_ns));
         write_varint(&mut out, zigzag(self.max_duration_ns));
         write_section(&mut out, &self.traces);
-        let mut section = Vec::new();
-        for &(len, compressed) in &self.chunks.chunks {
-            write_varint(&mut section, len << 1 | u64::from(compressed));
-        }
-        write_section(&mut out, &section);
-        section.clear();
-        for service in self.services.iter().flatten() {
-            write_section(&mut section, service.as_bytes());
-        }
-        write_section(&mut out, &section);
+        write_chunks(&mut out, &self.chunks);
+        write_texts(&mut out, self.services.iter().flatten());
         write_section(&mut out, &self.operations);
         out
     }
@@ -136,30 +126,16 @@ fn names_of(columns: &SpanColumns) -> Vec<(String, i32, String)> {
     let mut previous = None;
     let mut names = Vec::new();
     for row in 0..columns.len() {
-        let name = (columns.service.rows[row], columns.kind[row], columns.name.rows[row]);
+        let name = (columns.origins.service.rows[row], columns.kind[row], columns.name.rows[row]);
         if previous.replace(name) != Some(name) && seen.insert(name) {
-            names.push((columns.service.get(row).to_owned(), name.1, columns.name.get(row).to_owned()));
+            names.push((
+                columns.origins.service.get(row).to_owned(),
+                name.1,
+                columns.name.get(row).to_owned(),
+            ));
         }
     }
     names
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
-fn write_section(out: &mut Vec<u8>, bytes: &[u8]) {
-    write_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn read_section<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Invalid> {
-    let len = usize::try_from(read_varint(bytes)?).map_err(|_| Invalid("section is too long"))?;
-    take(bytes, len)
 }
 
 /// An index item, read as far as a plan needs it.
@@ -231,13 +207,7 @@ impl<'a> Summary<'a> {
         if self.many_services {
             return Ok(true);
         }
-        let mut rest = self.services;
-        while !rest.is_empty() {
-            if read_section(&mut rest)? == service.as_bytes() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        has_text(self.services, service)
     }
 
     /// Whether the service may have a span with this name in the file.
@@ -253,12 +223,7 @@ impl<'a> Summary<'a> {
     /// # Errors
     /// The item is corrupt.
     pub fn services(&self) -> Result<Option<Vec<&'a str>>, Invalid> {
-        let mut rest = self.services;
-        let mut services = Vec::new();
-        while !rest.is_empty() {
-            let name = std::str::from_utf8(read_section(&mut rest)?);
-            services.push(name.map_err(|_| Invalid("service is not UTF-8"))?);
-        }
+        let services = read_texts(self.services)?;
         Ok((!self.many_services).then_some(services))
     }
 
@@ -267,12 +232,6 @@ impl<'a> Summary<'a> {
     /// # Errors
     /// The item is corrupt.
     pub fn chunks(&self) -> Result<ChunkTable, Invalid> {
-        let mut rest = self.chunks;
-        let mut chunks = Vec::new();
-        while !rest.is_empty() {
-            let entry = read_varint(&mut rest)?;
-            chunks.push((entry >> 1, entry & 1 == 1));
-        }
-        Ok(ChunkTable { chunks })
+        read_chunks(self.chunks)
     }
 }

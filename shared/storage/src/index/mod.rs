@@ -11,18 +11,23 @@
 //! | `<tenant>#metrics#names` | `=<metric>` | nothing: the names of metrics |
 //! | `<tenant>#metrics#labels` | `=<label>` | nothing: the names of labels |
 //! | `<tenant>#metrics#metadata` | `=<family>` | [`names::Said`] |
+//! | `<tenant>#logs#<window>#<shard>` | as for traces | [`LogDescriptor`] of a file |
+//! | `<tenant>#logs#windows` | `<window>` | nothing |
 //!
-//! A window is an hour of span starts or sample times, `2026-11-25T01`. A file is indexed once, in the window of its least one; one
+//! A window is an hour of span starts, sample times or log times, `2026-11-25T01`. A file is indexed once, in the window of its least one; one
 //! that reaches further than [`WINDOW_REACH_NS`] behind it is in the window `wide`, which every query reads. So a query
 //! for some hours reads these, the one before, and `wide`.
 
 mod descriptor;
 pub mod fingerprint;
+mod item;
 pub mod keys;
+mod logs;
 pub mod names;
 mod series;
 
 pub use descriptor::{Descriptor, Summary};
 pub use keys::{FileKey, TableLayout, WINDOW_REACH_NS, Window};
+pub use logs::{LogDescriptor, LogSummary};
 pub(crate) use series::hash_metric;
 pub use series::{SeriesDescriptor, SeriesSummary};

@@ -9,6 +9,7 @@
 //! ```
 
 use super::fingerprint;
+use super::item::{read_chunks, read_section, write_chunks, write_section};
 use crate::block::parquet::Invalid;
 use crate::block::parquet::thrift::{read_varint, take, write_varint};
 use crate::block::parts::ChunkTable;
@@ -65,14 +66,8 @@ impl SeriesDescriptor {
         }
         out.extend_from_slice(&self.min_time_ms.to_le_bytes());
         write_varint(&mut out, self.max_time_ms.wrapping_sub(self.min_time_ms) as u64);
-        let mut chunks = Vec::new();
-        for &(len, compressed) in &self.chunks.chunks {
-            write_varint(&mut chunks, len << 1 | u64::from(compressed));
-        }
-        for section in [&chunks, &self.metrics] {
-            write_varint(&mut out, section.len() as u64);
-            out.extend_from_slice(section);
-        }
+        write_chunks(&mut out, &self.chunks);
+        write_section(&mut out, &self.metrics);
         out
     }
 }
@@ -96,10 +91,6 @@ impl<'a> SeriesSummary<'a> {
     /// # Errors
     /// The bytes are not one, or of a later version.
     pub fn parse(mut bytes: &'a [u8]) -> Result<Self, Invalid> {
-        fn section<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Invalid> {
-            let len = usize::try_from(read_varint(bytes)?).map_err(|_| Invalid("section is too long"))?;
-            take(bytes, len)
-        }
         if take(&mut bytes, 1)?[0] != VERSION {
             return Err(Invalid("index item has an unknown version"));
         }
@@ -114,8 +105,8 @@ impl<'a> SeriesSummary<'a> {
             size,
             min_time_ms,
             max_time_ms,
-            chunks: section(&mut bytes)?,
-            metrics: section(&mut bytes)?,
+            chunks: read_section(&mut bytes)?,
+            metrics: read_section(&mut bytes)?,
         })
     }
 
@@ -132,13 +123,7 @@ impl<'a> SeriesSummary<'a> {
     /// # Errors
     /// The item is corrupt.
     pub fn chunks(&self) -> Result<ChunkTable, Invalid> {
-        let mut rest = self.chunks;
-        let mut chunks = Vec::new();
-        while !rest.is_empty() {
-            let entry = read_varint(&mut rest)?;
-            chunks.push((entry >> 1, entry & 1 == 1));
-        }
-        Ok(ChunkTable { chunks })
+        read_chunks(self.chunks)
     }
 }
 

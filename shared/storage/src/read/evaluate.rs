@@ -4,9 +4,9 @@
 //! events) is tested once per distinct text, and only parsed where the text has the key at all.
 
 use model::attribute::{self, AnyValue};
+use model::columns::Value;
 use model::dictionary::{DictColumn, Dictionary};
 use model::search::Condition;
-use model::spans::Value;
 use model::{SpanColumns, TimeRange};
 
 use crate::block::parquet::Invalid;
@@ -100,11 +100,11 @@ fn retain(file: &File<'_>, condition: &Condition, rows: &mut Vec<u32>) -> Result
     };
     let columns = file.columns;
     match condition {
-        Condition::Service(service) => text(&columns.service, service, rows),
+        Condition::Service(service) => text(&columns.origins.service, service, rows),
         Condition::Name(name) => text(&columns.name, name, rows),
         Condition::StatusMessage(message) => text(&columns.status_message, message, rows),
-        Condition::ScopeName(name) => text(&columns.scope_name, name, rows),
-        Condition::ScopeVersion(version) => text(&columns.scope_version, version, rows),
+        Condition::ScopeName(name) => text(&columns.origins.scope_name, name, rows),
+        Condition::ScopeVersion(version) => text(&columns.origins.scope_version, version, rows),
         Condition::TraceState(state) => text(&columns.trace_state, state, rows),
         Condition::Kind(kind) => rows.retain(|&row| columns.kind[row as usize] == *kind),
         Condition::Status(code) => rows.retain(|&row| columns.status_code[row as usize] == *code),
@@ -135,9 +135,10 @@ fn rows_with_attribute(file: &File<'_>, key: &str, value: &str) -> Result<Vec<u3
     let mut rows = spans::rows_with_attribute(table, parts, key, value)?;
     if spans::may_have_key(table, parts, column::RESOURCE_ATTRIBUTES, key)? {
         let columns = spans::decode(table, parts, const { Projection::of(&[column::RESOURCE_ATTRIBUTES]) })?;
-        let is_match = matching_texts(&columns.resource.dictionary, key, value)?;
+        let is_match = matching_texts(&columns.origins.resource.dictionary, key, value)?;
         rows.extend(
-            (0..columns.len() as u32).filter(|&row| is_match[columns.resource.rows[row as usize] as usize]),
+            (0..columns.len() as u32)
+                .filter(|&row| is_match[columns.origins.resource.rows[row as usize] as usize]),
         );
     }
     if spans::may_have_key(table, parts, column::EVENT_ATTRIBUTES, key)? {

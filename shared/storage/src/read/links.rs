@@ -80,13 +80,13 @@ struct Calls {
 impl Calls {
     fn add(&mut self, columns: &SpanColumns, range: TimeRange) {
         let positions: Vec<u32> =
-            columns.service.dictionary.iter().map(|service| self.services.intern(service)).collect();
+            columns.origins.service.dictionary.iter().map(|service| self.services.intern(service)).collect();
         for row in 0..columns.len() {
             if !range.contains(columns.start_ns[row]) {
                 continue;
             }
             let (trace, span) = (columns.trace_id[row], columns.span_id[row]);
-            let service = positions[columns.service.rows[row] as usize];
+            let service = positions[columns.origins.service.rows[row] as usize];
             // Zipkin's client and server spans share an id: the identity of a call includes the service.
             if let Entry::Vacant(vacant) = self.spans.entry((trace, span, service)) {
                 vacant.insert(columns.parent_span_id[row]);

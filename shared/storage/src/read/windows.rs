@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{Signal, TenantId};
 
 use super::index::{self, IndexedFile};
+use crate::block::logs;
 use crate::block::reference;
 use crate::block::series::{self, SeriesHasher, Wanted};
 use crate::block::spans::{self, Parts, Projection};
-use crate::index::{SeriesSummary, Window, keys};
+use crate::index::{LogSummary, SeriesSummary, Window, keys};
 use crate::kv::{SortRange, range_all};
 use crate::{Error, Result, Store};
 
@@ -55,6 +56,7 @@ pub async fn tenants(store: &Store) -> Result<Vec<TenantId>> {
 pub async fn windows(store: &Store, tenant: &TenantId) -> Result<Vec<StoredWindow>> {
     let mut stored = windows_of(store, tenant, Signal::Traces).await?;
     stored.extend(windows_of(store, tenant, Signal::Metrics).await?);
+    stored.extend(windows_of(store, tenant, Signal::Logs).await?);
     Ok(stored)
 }
 
@@ -93,6 +95,14 @@ async fn windows_of(store: &Store, tenant: &TenantId, signal: Signal) -> Result<
                     let ns = |ms: i64| ms.saturating_mul(1_000_000);
                     (ns(summary.min_time_ms), ns(summary.max_time_ms))
                 }
+                Signal::Logs => {
+                    let summary = LogSummary::parse(&file.item).map_err(|err| file.corrupt(err))?;
+                    entry.n_items += summary.rows;
+                    entry.bytes += summary.size;
+                    let services = summary.services().map_err(|err| file.corrupt(err))?;
+                    entry.services.extend(services.into_iter().flatten().map(str::to_owned));
+                    (summary.min_time_ns, summary.max_time_ns)
+                }
             };
             entry.min_start_ns = entry.min_start_ns.min(first_ns);
             entry.max_start_ns = entry.max_start_ns.max(last_ns);
@@ -102,7 +112,7 @@ async fn windows_of(store: &Store, tenant: &TenantId, signal: Signal) -> Result<
 }
 
 /// Reads every file of a tenant and compares it with the index: those of spans twice, through this crate's reader and
-/// through the `parquet` crate. Returns how many spans and samples that were.
+/// through the `parquet` crate. Returns how many spans, samples and log records that were.
 ///
 /// # Errors
 /// As the stores; the first file that is missing, cut off, unreadable or read differently.
@@ -115,6 +125,10 @@ pub async fn verify(store: &Store, tenant: &TenantId) -> Result<u64> {
     let windows = index::known_windows(store, tenant, Signal::Metrics).await?;
     for file in index::files(store, tenant, Signal::Metrics, windows).await? {
         n_rows += verify_series(store, tenant, &file).await?;
+    }
+    let windows = index::known_windows(store, tenant, Signal::Logs).await?;
+    for file in index::files(store, tenant, Signal::Logs, windows).await? {
+        n_rows += verify_logs(store, tenant, &file).await?;
     }
     Ok(n_rows)
 }
@@ -142,6 +156,25 @@ async fn verify_series(store: &Store, tenant: &TenantId, file: &IndexedFile) -> 
         return Err(Error::corrupt(format!("object {key}"), why));
     }
     Ok(summary.n_samples)
+}
+
+async fn verify_logs(store: &Store, tenant: &TenantId, file: &IndexedFile) -> Result<u64> {
+    let summary = LogSummary::parse(&file.item).map_err(|err| file.corrupt(err))?;
+    let key = file.key.object(tenant);
+    let bytes = store.objects.get(&key).await?.ok_or_else(|| Error::Missing { key: key.clone() })?;
+    let table = summary.chunks().map_err(|err| file.corrupt(err))?;
+    let found = logs::decode(&table, &Parts::whole(bytes.clone())).map_err(|err| file.corrupt(err))?;
+    if bytes.len() as u64 != summary.size || found.len() as u64 != summary.rows {
+        let why = format!(
+            "{} bytes and {} log records where the index says {} and {}",
+            bytes.len(),
+            found.len(),
+            summary.size,
+            summary.rows
+        );
+        return Err(Error::corrupt(format!("object {key}"), why));
+    }
+    Ok(summary.rows)
 }
 
 async fn verify_file(store: &Store, tenant: &TenantId, file: &IndexedFile) -> Result<u64> {

@@ -4,12 +4,14 @@
 use std::ops::Range;
 
 use model::attribute::{self, AnyValue};
-use model::spans::{EventView, LinkView, ResourceMeta, ScopeMeta, SpanFields, Value};
+use model::columns::{AttributeColumns, ResourceMeta, ScopeMeta, Value};
+use model::spans::{EventView, LinkView, SpanFields};
 use model::{SpanColumns, SpanId, TraceId};
 use proptest::prelude::*;
 
+/// A value by chance.
 #[derive(Debug, Clone)]
-enum Attribute {
+pub(crate) enum Attribute {
     Empty,
     String(String),
     Int(i64),
@@ -18,7 +20,8 @@ enum Attribute {
     Json(Vec<u8>),
 }
 
-fn any_attribute() -> impl Strategy<Value = (String, Attribute)> {
+/// A key and a value by chance.
+pub(crate) fn any_attribute() -> impl Strategy<Value = (String, Attribute)> {
     let value = prop_oneof![
         Just(Attribute::Empty),
         prop_oneof!["[a-c]{0,2}", any::<String>()].prop_map(Attribute::String),
@@ -30,7 +33,8 @@ fn any_attribute() -> impl Strategy<Value = (String, Attribute)> {
     ("[a-e]{0,2}", value)
 }
 
-fn some_text() -> impl Strategy<Value = String> {
+/// A text by chance, often one of few.
+pub(crate) fn some_text() -> impl Strategy<Value = String> {
     prop_oneof!["[a-c]?", any::<String>()]
 }
 
@@ -69,12 +73,8 @@ pub(crate) fn any_columns(n: Range<usize>) -> impl Strategy<Value = SpanColumns>
     })
 }
 
-fn push(
-    columns: &mut SpanColumns,
-    scalars: &Scalars,
-    (attributes, events, links): &Lists,
-    texts: &[String; 6],
-) {
+/// Appends attributes to the open row.
+pub(crate) fn push_attributes(columns: &mut AttributeColumns, attributes: &[(String, Attribute)]) {
     for (key, value) in attributes {
         let mut json = String::new();
         let value = match value {
@@ -88,8 +88,17 @@ fn push(
                 Value::Json(&json)
             }
         };
-        columns.attributes.push(key, value);
+        columns.push(key, value);
     }
+}
+
+fn push(
+    columns: &mut SpanColumns,
+    scalars: &Scalars,
+    (attributes, events, links): &Lists,
+    texts: &[String; 6],
+) {
+    push_attributes(&mut columns.attributes, attributes);
     for (time_ns, name, with_attributes) in events {
         let attributes = if *with_attributes { r#"{"a":1}"# } else { "" };
         columns.events.push(EventView { time_ns: *time_ns, name, attributes, dropped_attributes_count: 1 });
@@ -105,8 +114,8 @@ fn push(
         });
     }
     let resource = format!(r#"{{"service.name":"{}"}}"#, scalars.6 % 3);
-    let origin = columns.intern_resource(&texts[0], &resource, &texts[1]);
-    let origin = columns.intern_scope(origin, &texts[2], &texts[3], "");
+    let origin = columns.origins.intern_resource(&texts[0], &resource, &texts[1]);
+    let origin = columns.origins.intern_scope(origin, &texts[2], &texts[3], "");
     let span = SpanFields {
         trace_id: TraceId(scalars.0),
         span_id: SpanId(scalars.1),
@@ -134,9 +143,12 @@ pub(crate) fn example() -> SpanColumns {
     let scope_meta =
         ScopeMeta { attributes: vec![("k".to_owned(), AnyValue::Bool(true))], ..ScopeMeta::default() }
             .to_json();
-    let shop =
-        columns.intern_resource("shop", r#"{"service.name":"shop","pid":7}"#, &resource_meta.to_json());
-    let shop = columns.intern_scope(shop, "tracer", "1.2", &scope_meta);
+    let shop = columns.origins.intern_resource(
+        "shop",
+        r#"{"service.name":"shop","pid":7}"#,
+        &resource_meta.to_json(),
+    );
+    let shop = columns.origins.intern_scope(shop, "tracer", "1.2", &scope_meta);
     let start_ns = 1_795_568_400_000_000_000;
 
     columns.attributes.push("http.route", Value::String("/cart"));
@@ -193,7 +205,7 @@ pub(crate) fn example() -> SpanColumns {
     };
     columns.push_span(&child, shop);
 
-    let other = columns.intern_resource("", "", "");
+    let other = columns.origins.intern_resource("", "", "");
     let other_span = SpanFields {
         trace_id: TraceId([3; 16]),
         span_id: SpanId([4; 8]),
@@ -202,4 +214,18 @@ pub(crate) fn example() -> SpanColumns {
     };
     columns.push_span(&other_span, other);
     columns
+}
+
+/// Compares bytes with a file of the folder `golden`, which `SPANDREL_UPDATE_GOLDEN=1` writes.
+#[allow(clippy::disallowed_methods, reason = "tests are told by the environment what to write")]
+pub(crate) fn check_golden(name: &str, bytes: &[u8]) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("SPANDREL_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, bytes).expect("writable golden folder");
+    }
+    let golden = std::fs::read(&path).expect("golden file; SPANDREL_UPDATE_GOLDEN=1 writes it");
+    assert!(
+        golden == bytes,
+        "{name} differs from the pinned layout; SPANDREL_UPDATE_GOLDEN=1 writes a new one"
+    );
 }

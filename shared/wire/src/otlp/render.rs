@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use model::AnyValue;
 use model::attribute::{self, Attributes, write_string};
-use model::spans::{EventView, LinkView, ResourceMeta, ScopeMeta, SpanView};
+use model::columns::{ResourceMeta, ScopeMeta};
+use model::spans::{EventView, LinkView, SpanView};
 
 use super::message::{self, TracesData, any_value};
 
@@ -69,7 +70,7 @@ fn place_of<'a>(
 
 fn resource_message(span: SpanView<'_>) -> message::ResourceSpans {
     let meta = ResourceMeta::parse(span.resource_meta()).unwrap_or_default();
-    let entity_ref = |entity: model::spans::EntityRef| message::EntityRef {
+    let entity_ref = |entity: model::columns::EntityRef| message::EntityRef {
         schema_url: entity.schema_url,
         r#type: entity.kind,
         id_keys: entity.id_keys,
@@ -99,7 +100,7 @@ fn span_message(span: SpanView<'_>) -> message::Span {
     let fields = span.fields();
     let attributes = span.attributes().map(|(key, value)| {
         let value = value.to_any_value().unwrap_or_else(|_| match value {
-            model::spans::Value::Json(text) => AnyValue::String(text.to_owned()),
+            model::columns::Value::Json(text) => AnyValue::String(text.to_owned()),
             _ => AnyValue::Empty,
         });
         key_value_message(key.to_owned(), value)

@@ -21,6 +21,11 @@ pub fn metrics_response(format: Format, rejected_points: u64, error_message: &st
     response(format, "rejectedDataPoints", rejected_points, error_message)
 }
 
+/// An `ExportLogsServiceResponse`, by the rules of [`traces_response`].
+pub fn logs_response(format: Format, rejected_log_records: u64, error_message: &str) -> Vec<u8> {
+    response(format, "rejectedLogRecords", rejected_log_records, error_message)
+}
+
 /// The messages of all signals have the same fields under the same numbers, and differ in the name of the first.
 fn response(format: Format, json_name: &str, rejected_spans: u64, error_message: &str) -> Vec<u8> {
     let full_success = rejected_spans == 0 && error_message.is_empty();

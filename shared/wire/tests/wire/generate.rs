@@ -1,10 +1,12 @@
 //! Requests by chance, as the messages of `opentelemetry_proto`.
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{
     AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue, KeyValueList,
 };
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
@@ -173,6 +175,36 @@ fn resource() -> impl Strategy<Value = Resource> {
             entity_refs,
         },
     )
+}
+
+fn log_record() -> impl Strategy<Value = LogRecord> {
+    let numbers = (time(), time(), enumeration(), count(), count());
+    let ids = (optional_id(16), optional_id(8));
+    let texts = (text(), text());
+    (numbers, ids, texts, option::weighted(0.9, any_value()), attributes()).prop_map(
+        |(numbers, ids, texts, body, attributes)| LogRecord {
+            time_unix_nano: numbers.0,
+            observed_time_unix_nano: numbers.1,
+            severity_number: numbers.2,
+            dropped_attributes_count: numbers.3,
+            flags: numbers.4,
+            trace_id: ids.0,
+            span_id: ids.1,
+            severity_text: texts.0,
+            event_name: texts.1,
+            body,
+            attributes,
+        },
+    )
+}
+
+/// A request with up to 27 log records.
+pub(crate) fn logs_request() -> impl Strategy<Value = ExportLogsServiceRequest> {
+    let scope_logs = (option::of(scope()), vec(log_record(), 0..4), text())
+        .prop_map(|(scope, log_records, schema_url)| ScopeLogs { scope, log_records, schema_url });
+    let resource_logs = (option::weighted(0.8, resource()), vec(scope_logs, 0..3), text())
+        .prop_map(|(resource, scope_logs, schema_url)| ResourceLogs { resource, scope_logs, schema_url });
+    vec(resource_logs, 0..4).prop_map(|resource_logs| ExportLogsServiceRequest { resource_logs })
 }
 
 /// A request with up to 27 spans, a few of them invalid.

@@ -1,6 +1,6 @@
 //! JSON as senders write it, and as they should not.
 
-use model::spans::Value;
+use model::columns::Value;
 use wire::otlp::{DecodedTraces, Format, decode_traces};
 use wire::{Error, ErrorKind, Limits};
 

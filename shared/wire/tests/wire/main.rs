@@ -4,6 +4,7 @@ mod compression;
 mod generate;
 mod hostile;
 mod json;
+mod logs;
 mod protobuf;
 mod round_trip;
 mod rules;

@@ -97,7 +97,7 @@ fn the_last_of_repeated_scalars_wins_and_messages_merge() {
     let span = decoded.columns.span(0);
     assert_eq!((span.fields().name, span.fields().kind), ("last", 4));
     assert_eq!((span.fields().status_message, span.fields().status_code), ("kept", 2));
-    assert_eq!(span.attributes().collect::<Vec<_>>(), [("b", model::spans::Value::String("y"))]);
+    assert_eq!(span.attributes().collect::<Vec<_>>(), [("b", model::columns::Value::String("y"))]);
     assert_eq!(span.resource(), r#"{"a":"v","b":"v"}"#);
 }
 
@@ -128,7 +128,7 @@ fn unknown_fields_are_skipped_everywhere() {
     let decoded = decode(&with(&field(1, &resource_spans)), Format::Protobuf);
     assert_eq!((decoded.columns.len(), decoded.rejected_spans), (1, 0));
     let span = decoded.columns.span(0);
-    assert_eq!(span.attributes().collect::<Vec<_>>(), [("key", model::spans::Value::Json(r#"["x"]"#))]);
+    assert_eq!(span.attributes().collect::<Vec<_>>(), [("key", model::columns::Value::Json(r#"["x"]"#))]);
     assert_eq!(span.resource(), r#"{"key":["x"]}"#);
     assert_eq!(span.scope().0, "scope");
     assert_eq!(span.events().next().expect("event").attributes, r#"{"key":["x"]}"#);

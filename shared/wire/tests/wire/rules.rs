@@ -1,7 +1,7 @@
 //! What makes a span invalid, in both formats alike, and what the answers look like.
 
 use model::attribute;
-use model::spans::Value as ColumnValue;
+use model::columns::Value as ColumnValue;
 use prost::Message as _;
 use wire::otlp::message::any_value::Value;
 use wire::otlp::message::{

@@ -56,6 +56,38 @@ pub struct Node {
     pub content: Content,
 }
 
+impl Node {
+    /// A column.
+    pub const fn leaf(name: &'static str, occurs: Occurs, logical: Logical, physical: Physical) -> Self {
+        Self { name, occurs, logical, content: Content::Leaf(physical) }
+    }
+
+    /// A column of UTF-8 text.
+    pub const fn text(name: &'static str, occurs: Occurs) -> Self {
+        Self::leaf(name, occurs, Logical::String, Physical::ByteArray)
+    }
+
+    /// A column of JSON text that may be null.
+    pub const fn json(name: &'static str) -> Self {
+        Self::leaf(name, Occurs::Optional, Logical::Json, Physical::ByteArray)
+    }
+
+    /// A column of whole numbers.
+    pub const fn number(name: &'static str) -> Self {
+        Self::leaf(name, Occurs::Required, Logical::None, Physical::Int64)
+    }
+
+    /// A column of ids of `len` bytes.
+    pub const fn id(name: &'static str, occurs: Occurs, len: u8) -> Self {
+        Self::leaf(name, occurs, Logical::None, Physical::Fixed(len))
+    }
+
+    /// A group of the next `children` nodes, each with all its own.
+    pub const fn group(name: &'static str, occurs: Occurs, logical: Logical, children: usize) -> Self {
+        Self { name, occurs, logical, content: Content::Group(children) }
+    }
+}
+
 /// What a node holds.
 #[derive(Debug, Clone, Copy)]
 pub enum Content {

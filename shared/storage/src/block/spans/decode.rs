@@ -1,10 +1,11 @@
 //! File → columns.
 
-use model::dictionary::DictColumn;
-use model::spans::ValueKind;
 use model::{SpanColumns, SpanId, TraceId};
 
 use super::{ChunkTable, LEAVES, Parts, Projection, column};
+use crate::block::columns::{
+    ReadColumn, narrow, read_attributes, read_ends, read_nullable, read_optional_ids,
+};
 use crate::block::parquet::Invalid;
 use crate::block::parquet::read::{ChunkReader, Pages, Repetition};
 
@@ -41,7 +42,9 @@ pub fn decode(table: &ChunkTable, parts: &Parts, projection: Projection) -> Resu
             rows(numbers.len())?;
         }
     }
-    for (column, text) in [(column::SERVICE_NAME, &mut columns.service), (column::NAME, &mut columns.name)] {
+    for (column, text) in
+        [(column::SERVICE_NAME, &mut columns.origins.service), (column::NAME, &mut columns.name)]
+    {
         if let Some(pages) = read(column)? {
             (text.dictionary, text.rows) = pages.strings()?;
             rows(text.rows.len())?;
@@ -57,12 +60,12 @@ pub fn decode(table: &ChunkTable, parts: &Parts, projection: Projection) -> Resu
     }
     let texts = [
         (column::STATUS_MESSAGE, &mut columns.status_message),
-        (column::SCOPE_NAME, &mut columns.scope_name),
-        (column::SCOPE_VERSION, &mut columns.scope_version),
+        (column::SCOPE_NAME, &mut columns.origins.scope_name),
+        (column::SCOPE_VERSION, &mut columns.origins.scope_version),
         (column::TRACE_STATE, &mut columns.trace_state),
-        (column::RESOURCE_ATTRIBUTES, &mut columns.resource),
-        (column::RESOURCE_META, &mut columns.resource_meta),
-        (column::SCOPE_META, &mut columns.scope_meta),
+        (column::RESOURCE_ATTRIBUTES, &mut columns.origins.resource),
+        (column::RESOURCE_META, &mut columns.origins.resource_meta),
+        (column::SCOPE_META, &mut columns.origins.scope_meta),
     ];
     for (column, text) in texts {
         if let Some(pages) = read(column)? {
@@ -75,10 +78,7 @@ pub fn decode(table: &ChunkTable, parts: &Parts, projection: Projection) -> Resu
         rows(columns.span_id.len())?;
     }
     if let Some(pages) = read(column::PARENT_SPAN_ID)? {
-        let mut present = pages.ids()?.into_iter().map(SpanId);
-        let parent =
-            |&level: &u8| if level == 1 { present.next().unwrap_or(SpanId::NONE) } else { SpanId::NONE };
-        columns.parent_span_id = pages.definition.iter().map(parent).collect();
+        columns.parent_span_id = read_optional_ids(&pages)?.into_iter().map(SpanId).collect();
         rows(columns.parent_span_id.len())?;
     }
     let counts = [
@@ -93,120 +93,10 @@ pub fn decode(table: &ChunkTable, parts: &Parts, projection: Projection) -> Resu
             rows(numbers.len())?;
         }
     }
-    read_attributes(&mut columns, &read, n_rows)?;
+    read_attributes(&mut columns.attributes, &read, column::ATTRIBUTE_KEY, n_rows)?;
     read_events(&mut columns, &read, n_rows)?;
     read_links(&mut columns, &read, n_rows)?;
     Ok(columns)
-}
-
-fn narrow(pages: &Pages) -> Result<Vec<u32>, Invalid> {
-    let number = |number| u32::try_from(number).map_err(|_| Invalid("count is out of range"));
-    pages.i64s()?.into_iter().map(number).collect()
-}
-
-/// A text column whose nulls are empty texts; levels below `deepest - 1` are empty lists and no entries.
-fn read_nullable(pages: &Pages, deepest: u8) -> Result<DictColumn, Invalid> {
-    let (mut dictionary, positions) = pages.strings()?;
-    let mut empty = None;
-    let mut positions = positions.into_iter();
-    let mut rows = Vec::with_capacity(pages.definition.len());
-    for &level in &pages.definition {
-        if level == deepest {
-            rows.push(positions.next().ok_or(Invalid("column has too few values"))?);
-        } else if level + 1 == deepest {
-            let position = *empty.get_or_insert_with(|| {
-                dictionary.push_unindexed("");
-                dictionary.len() as u32 - 1
-            });
-            rows.push(position);
-        }
-    }
-    Ok(DictColumn { dictionary, rows })
-}
-
-/// The ends of the lists that these levels describe.
-fn read_ends(pages: &Pages, n_rows: usize) -> Result<Vec<u32>, Invalid> {
-    let mut ends: Vec<u32> = Vec::with_capacity(n_rows);
-    let mut n_entries = 0;
-    for (&repetition, &definition) in pages.repetition.iter().zip(&pages.definition) {
-        if repetition == 0 {
-            ends.push(n_entries);
-        }
-        let end = ends.last_mut().ok_or(Invalid("first level continues a list"))?;
-        n_entries += u32::from(definition > 0);
-        *end = n_entries;
-    }
-    if ends.len() == n_rows { Ok(ends) } else { Err(Invalid("lists differ in number from rows")) }
-}
-
-type ReadColumn<'a> = dyn Fn(usize) -> Result<Option<Pages>, Invalid> + 'a;
-
-fn read_attributes(columns: &mut SpanColumns, read: &ReadColumn<'_>, n_rows: usize) -> Result<(), Invalid> {
-    let attributes = &mut columns.attributes;
-    if let Some(pages) = read(column::ATTRIBUTE_KEY)? {
-        attributes.ends = read_ends(&pages, n_rows)?;
-        (attributes.key.dictionary, attributes.key.rows) = pages.strings()?;
-        attributes.kind = vec![ValueKind::Empty; attributes.key.len()];
-        attributes.slot = vec![0; attributes.key.len()];
-    }
-    let typed = [
-        (column::ATTRIBUTE_STRING, ValueKind::String),
-        (column::ATTRIBUTE_INT, ValueKind::Int),
-        (column::ATTRIBUTE_DOUBLE, ValueKind::Double),
-        (column::ATTRIBUTE_BOOL, ValueKind::Bool),
-        (column::ATTRIBUTE_JSON, ValueKind::Json),
-    ];
-    for (column, kind) in typed {
-        let Some(pages) = read(column)? else { continue };
-        let n_values = match kind {
-            ValueKind::String | ValueKind::Json => {
-                let text =
-                    if kind == ValueKind::String { &mut attributes.string } else { &mut attributes.json };
-                (text.dictionary, text.rows) = pages.strings()?;
-                text.rows.len()
-            }
-            ValueKind::Int => {
-                attributes.int = pages.i64s()?;
-                attributes.int.len()
-            }
-            ValueKind::Double => {
-                attributes.double = pages.doubles()?;
-                attributes.double.len()
-            }
-            ValueKind::Bool => {
-                attributes.bool = pages.bools()?;
-                attributes.bool.len()
-            }
-            ValueKind::Empty => 0,
-        };
-        if n_values != pages.n_values() {
-            return Err(Invalid("column has another number of values"));
-        }
-        place_values(&pages, kind, &mut attributes.kind, &mut attributes.slot)?;
-    }
-    Ok(())
-}
-
-/// Notes for each entry that has a value in this column where the value is.
-fn place_values(
-    pages: &Pages,
-    kind: ValueKind,
-    kinds: &mut [ValueKind],
-    slots: &mut [u32],
-) -> Result<(), Invalid> {
-    let (mut entry, mut slot) = (0, 0);
-    for &level in &pages.definition {
-        if level == 0 {
-            continue;
-        }
-        if level == 2 {
-            *kinds.get_mut(entry).ok_or(Invalid("column has more entries than keys"))? = kind;
-            slots[entry] = slot;
-            slot += 1;
-        }
-        entry += 1;
-    }
-    if entry == kinds.len() { Ok(()) } else { Err(Invalid("column has fewer entries than keys")) }
 }
 
 fn read_events(columns: &mut SpanColumns, read: &ReadColumn<'_>, n_rows: usize) -> Result<(), Invalid> {

@@ -4,8 +4,8 @@
 //! stays compressed. Only the columns whose type the value can have are looked at.
 
 use model::attribute;
+use model::columns::Value;
 use model::search::Condition;
-use model::spans::Value;
 
 use super::{ChunkTable, LEAVES, Parts, column};
 use crate::block::parquet::Invalid;

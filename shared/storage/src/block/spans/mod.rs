@@ -28,7 +28,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 
 use super::parquet::Physical;
-use super::parquet::file::{self, Content, Leaf, Logical, Node, Occurs};
+use super::parquet::file::{self, Leaf, Logical, Node, Occurs};
 use crate::index::Descriptor;
 
 mod decode;
@@ -43,78 +43,54 @@ pub use find::{may_have_key, rows_with_attribute};
 /// The layout's name in a file's metadata, under the key `spandrel.layout`.
 pub const LAYOUT: &str = "spans/1";
 
-const fn leaf(name: &'static str, occurs: Occurs, logical: Logical, physical: Physical) -> Node {
-    Node { name, occurs, logical, content: Content::Leaf(physical) }
-}
-
-const fn text(name: &'static str, occurs: Occurs) -> Node {
-    leaf(name, occurs, Logical::String, Physical::ByteArray)
-}
-
-const fn json(name: &'static str) -> Node {
-    leaf(name, Occurs::Optional, Logical::Json, Physical::ByteArray)
-}
-
-const fn number(name: &'static str) -> Node {
-    leaf(name, Occurs::Required, Logical::None, Physical::Int64)
-}
-
-const fn id(name: &'static str, occurs: Occurs, len: u8) -> Node {
-    leaf(name, occurs, Logical::None, Physical::Fixed(len))
-}
-
-const fn group(name: &'static str, occurs: Occurs, logical: Logical, children: usize) -> Node {
-    Node { name, occurs, logical, content: Content::Group(children) }
-}
-
 use Occurs::{Optional, Repeated, Required};
 
 const NODES: &[Node] = &[
-    id("trace_id", Required, 16),
-    leaf("start_time", Required, Logical::TimestampNs, Physical::Int64),
-    number("duration_ns"),
-    text("service_name", Required),
-    text("name", Required),
-    leaf("kind", Required, Logical::None, Physical::Int32),
-    leaf("status_code", Required, Logical::None, Physical::Int32),
-    text("status_message", Optional),
-    text("scope_name", Optional),
-    text("scope_version", Optional),
-    text("trace_state", Optional),
-    json("resource_attributes"),
-    group("attributes", Required, Logical::Map, 1),
-    group("key_value", Repeated, Logical::None, 2),
-    text("key", Required),
-    group("value", Required, Logical::None, 5),
-    text("string", Optional),
-    leaf("int", Optional, Logical::None, Physical::Int64),
-    leaf("double", Optional, Logical::None, Physical::Double),
-    leaf("bool", Optional, Logical::None, Physical::Boolean),
-    json("json"),
-    group("events", Required, Logical::List, 1),
-    group("list", Repeated, Logical::None, 1),
-    group("element", Required, Logical::None, 4),
-    leaf("time", Required, Logical::TimestampNs, Physical::Int64),
-    text("name", Required),
-    json("attributes"),
-    number("dropped_attributes_count"),
-    group("links", Required, Logical::List, 1),
-    group("list", Repeated, Logical::None, 1),
-    group("element", Required, Logical::None, 6),
-    id("trace_id", Required, 16),
-    id("span_id", Required, 8),
-    text("trace_state", Optional),
-    json("attributes"),
-    number("dropped_attributes_count"),
-    number("flags"),
-    id("span_id", Required, 8),
-    id("parent_span_id", Optional, 8),
-    number("flags"),
-    number("dropped_attributes_count"),
-    number("dropped_events_count"),
-    number("dropped_links_count"),
-    json("resource_meta"),
-    json("scope_meta"),
+    Node::id("trace_id", Required, 16),
+    Node::leaf("start_time", Required, Logical::TimestampNs, Physical::Int64),
+    Node::number("duration_ns"),
+    Node::text("service_name", Required),
+    Node::text("name", Required),
+    Node::leaf("kind", Required, Logical::None, Physical::Int32),
+    Node::leaf("status_code", Required, Logical::None, Physical::Int32),
+    Node::text("status_message", Optional),
+    Node::text("scope_name", Optional),
+    Node::text("scope_version", Optional),
+    Node::text("trace_state", Optional),
+    Node::json("resource_attributes"),
+    Node::group("attributes", Required, Logical::Map, 1),
+    Node::group("key_value", Repeated, Logical::None, 2),
+    Node::text("key", Required),
+    Node::group("value", Required, Logical::None, 5),
+    Node::text("string", Optional),
+    Node::leaf("int", Optional, Logical::None, Physical::Int64),
+    Node::leaf("double", Optional, Logical::None, Physical::Double),
+    Node::leaf("bool", Optional, Logical::None, Physical::Boolean),
+    Node::json("json"),
+    Node::group("events", Required, Logical::List, 1),
+    Node::group("list", Repeated, Logical::None, 1),
+    Node::group("element", Required, Logical::None, 4),
+    Node::leaf("time", Required, Logical::TimestampNs, Physical::Int64),
+    Node::text("name", Required),
+    Node::json("attributes"),
+    Node::number("dropped_attributes_count"),
+    Node::group("links", Required, Logical::List, 1),
+    Node::group("list", Repeated, Logical::None, 1),
+    Node::group("element", Required, Logical::None, 6),
+    Node::id("trace_id", Required, 16),
+    Node::id("span_id", Required, 8),
+    Node::text("trace_state", Optional),
+    Node::json("attributes"),
+    Node::number("dropped_attributes_count"),
+    Node::number("flags"),
+    Node::id("span_id", Required, 8),
+    Node::id("parent_span_id", Optional, 8),
+    Node::number("flags"),
+    Node::number("dropped_attributes_count"),
+    Node::number("dropped_events_count"),
+    Node::number("dropped_links_count"),
+    Node::json("resource_meta"),
+    Node::json("scope_meta"),
 ];
 
 /// Positions of the columns among the leaves.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::otlp::batch::{Batch, Fault};
+use crate::otlp::batch::{Batch, Fault, Rows};
 
 /// Takes the fields of an object as they come.
 pub(super) trait Fields<'de> {
@@ -176,22 +176,28 @@ pub(super) fn text<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Cow<'de, str>,
 }
 
 /// A string that is kept, empty for null.
-pub(super) fn owned_text<'de, A>(
-    batch: &mut Batch<'_>,
+pub(super) fn owned_text<'de, A, C>(
+    batch: &mut Batch<'_, C>,
     map: &mut A,
     what: &'static str,
 ) -> Result<String, A::Error>
 where
     A: MapAccess<'de>,
+    C: Rows,
 {
     let text = text(map)?;
     Ok(batch.text(text.as_bytes(), what).to_owned())
 }
 
 /// A whole number in the range of `N`, 0 for null, 0 with a fault for anything else.
-pub(super) fn number<'de, A, N>(batch: &mut Batch<'_>, map: &mut A, what: &'static str) -> Result<N, A::Error>
+pub(super) fn number<'de, A, N, C>(
+    batch: &mut Batch<'_, C>,
+    map: &mut A,
+    what: &'static str,
+) -> Result<N, A::Error>
 where
     A: MapAccess<'de>,
+    C: Rows,
     N: TryFrom<i128> + Default,
 {
     let number = Scalar::of(map)?.integer().and_then(|number| N::try_from(number).ok());
@@ -202,14 +208,15 @@ where
 }
 
 /// An enum as a number or by name, the position in `names` being the number.
-pub(super) fn enum_number<'de, A>(
-    batch: &mut Batch<'_>,
+pub(super) fn enum_number<'de, A, C>(
+    batch: &mut Batch<'_, C>,
     map: &mut A,
     names: &[&str],
     what: &'static str,
 ) -> Result<i32, A::Error>
 where
     A: MapAccess<'de>,
+    C: Rows,
 {
     let scalar = Scalar::of(map)?;
     let by_name = match &scalar {
@@ -236,26 +243,36 @@ impl Id {
     }
 
     /// The id in hex digits; a wrong one is a fault. `N` is the length that it should have.
-    pub(super) fn of<'de, A, const N: usize>(
-        batch: &mut Batch<'_>,
+    pub(super) fn of<'de, A, C, const N: usize>(
+        batch: &mut Batch<'_, C>,
         map: &mut A,
         what: &'static str,
     ) -> Result<Self, A::Error>
     where
         A: MapAccess<'de>,
+        C: Rows,
     {
-        let digits = text(map)?;
+        Ok(Self::parse::<N>(&text(map)?, what).unwrap_or_else(|fault| {
+            batch.fail(fault);
+            Self::default()
+        }))
+    }
+
+    /// The id in hex digits; a wrong one is none.
+    pub(super) fn or_none<'de, A: MapAccess<'de>, const N: usize>(map: &mut A) -> Result<Self, A::Error> {
+        Ok(Self::parse::<N>(&text(map)?, "id").unwrap_or_default())
+    }
+
+    fn parse<const N: usize>(digits: &str, what: &'static str) -> Result<Self, Fault> {
         let digits = digits.as_bytes();
-        let mut id = Self::default();
         if digits.len() % 2 == 1 || digits.len() > 2 * N {
-            batch.fail(Fault::HexLength { what, digits: digits.len(), expected: 2 * N });
-            return Ok(id);
+            return Err(Fault::HexLength { what, digits: digits.len(), expected: 2 * N });
         }
+        let mut id = Self::default();
         for pair in digits.chunks_exact(2) {
             let digit = |digit: u8| char::from(digit).to_digit(16);
             let (Some(high), Some(low)) = (digit(pair[0]), digit(pair[1])) else {
-                batch.fail(Fault::NotHex(what));
-                return Ok(Self::default());
+                return Err(Fault::NotHex(what));
             };
             id.bytes[id.length] = (high << 4 | low) as u8;
             id.length += 1;

@@ -13,22 +13,50 @@ use model::attribute::{write_bytes, write_double, write_int, write_key, write_st
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess};
 
 use super::scalar::{Fields, Items, List, Object, Scalar, Text, ignore, text};
-use crate::otlp::batch::{Batch, Fault, JsonMap};
+use crate::otlp::batch::{Batch, Fault, JsonMap, Rows};
 
 const BASE64_CONFIG: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, BASE64_CONFIG);
 const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, BASE64_CONFIG);
 
-/// The attributes of anything but a span, as JSON.
-pub(super) struct MapEntries<'b, 'l> {
-    pub(super) batch: &'b mut Batch<'l>,
+/// The attributes of a row.
+pub(super) struct RowAttributes<'b, 'l, C> {
+    pub(super) batch: &'b mut Batch<'l, C>,
+}
+
+impl<'de, C: Rows> Items<'de> for RowAttributes<'_, '_, C> {
+    fn item<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
+        let mut scratch = std::mem::take(&mut self.batch.scratch);
+        scratch.clear();
+        let mut item = KeyValue::new(self.batch, &mut scratch.text, 1);
+        if list.next_element_seed(Object(&mut item))?.is_none() {
+            return Ok(false);
+        }
+        let KeyValue { key, value, .. } = item;
+        let key = key.as_bytes();
+        match value {
+            Leaf::Empty => self.batch.empty_attribute(key),
+            Leaf::String(text) => self.batch.string_attribute(key, text.as_bytes()),
+            Leaf::Bool(truth) => self.batch.bool_attribute(key, truth),
+            Leaf::Int(number) => self.batch.int_attribute(key, number),
+            Leaf::Double(number) => self.batch.double_attribute(key, number),
+            Leaf::Written => self.batch.json_attribute(key, &scratch.text),
+        }
+        self.batch.scratch = scratch;
+        Ok(true)
+    }
+}
+
+/// The attributes of anything but a row, as JSON.
+pub(super) struct MapEntries<'b, 'l, C> {
+    pub(super) batch: &'b mut Batch<'l, C>,
     pub(super) map: &'b mut JsonMap,
     /// Where the first `service.name` that is a string goes.
     pub(super) service: Option<&'b mut Option<String>>,
 }
 
-impl<'de> Items<'de> for MapEntries<'_, '_> {
+impl<'de, C: Rows> Items<'de> for MapEntries<'_, '_, C> {
     fn item<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
         if !self.batch.may_grow(&self.map.text) {
             return Ok(list.next_element::<IgnoredAny>()?.is_some());
@@ -54,8 +82,8 @@ impl<'de> Items<'de> for MapEntries<'_, '_> {
 }
 
 /// Writes an entry of a map at `start`, where the value already is if it is nested.
-fn write_entry(
-    batch: &mut Batch<'_>,
+fn write_entry<C: Rows>(
+    batch: &mut Batch<'_, C>,
     json: &mut String,
     start: usize,
     separator: &str,
@@ -69,7 +97,12 @@ fn write_entry(
 }
 
 /// Writes a value at `start`, where it already is if it is nested.
-fn write_leaf(batch: &mut Batch<'_>, json: &mut String, start: usize, value: &Leaf<'_>) {
+pub(super) fn write_leaf<C: Rows>(
+    batch: &mut Batch<'_, C>,
+    json: &mut String,
+    start: usize,
+    value: &Leaf<'_>,
+) {
     if !matches!(value, Leaf::Written) {
         json.truncate(start);
     }
@@ -94,8 +127,8 @@ pub(super) enum Leaf<'de> {
     Written,
 }
 
-pub(super) struct KeyValue<'b, 'l, 'de> {
-    batch: &'b mut Batch<'l>,
+pub(super) struct KeyValue<'b, 'l, 'de, C> {
+    batch: &'b mut Batch<'l, C>,
     json: &'b mut String,
     /// Where the JSON of a nested value starts.
     start: usize,
@@ -104,14 +137,14 @@ pub(super) struct KeyValue<'b, 'l, 'de> {
     pub(super) value: Leaf<'de>,
 }
 
-impl<'b, 'l> KeyValue<'b, 'l, '_> {
-    pub(super) fn new(batch: &'b mut Batch<'l>, json: &'b mut String, depth: usize) -> Self {
+impl<'b, 'l, C: Rows> KeyValue<'b, 'l, '_, C> {
+    pub(super) fn new(batch: &'b mut Batch<'l, C>, json: &'b mut String, depth: usize) -> Self {
         let start = json.len();
         Self { batch, json, start, depth, key: Cow::default(), value: Leaf::Empty }
     }
 }
 
-impl<'de> Fields<'de> for KeyValue<'_, '_, 'de> {
+impl<'de, C: Rows> Fields<'de> for KeyValue<'_, '_, 'de, C> {
     fn field<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "key" => self.key = text(map)?,
@@ -134,16 +167,23 @@ impl<'de> Fields<'de> for KeyValue<'_, '_, 'de> {
 }
 
 /// An `AnyValue`.
-struct Value<'b, 'l, 'de> {
-    batch: &'b mut Batch<'l>,
+pub(super) struct Value<'b, 'l, 'de, C> {
+    batch: &'b mut Batch<'l, C>,
     json: &'b mut String,
     /// Where the JSON of a nested value starts.
     start: usize,
     depth: usize,
-    leaf: Leaf<'de>,
+    pub(super) leaf: Leaf<'de>,
 }
 
-impl<'de> Fields<'de> for Value<'_, '_, 'de> {
+impl<'b, 'l, C: Rows> Value<'b, 'l, '_, C> {
+    /// A value that is not part of another; `json` is empty.
+    pub(super) fn new(batch: &'b mut Batch<'l, C>, json: &'b mut String) -> Self {
+        Self { batch, json, start: 0, depth: 1, leaf: Leaf::Empty }
+    }
+}
+
+impl<'de, C: Rows> Fields<'de> for Value<'_, '_, 'de, C> {
     fn field<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         let leaf = match name {
             "stringValue" => map.next_value_seed(Text)?.map(Leaf::String),
@@ -182,7 +222,7 @@ impl<'de> Fields<'de> for Value<'_, '_, 'de> {
     }
 }
 
-impl<'de> Value<'_, '_, 'de> {
+impl<'de, C: Rows> Value<'_, '_, 'de, C> {
     fn not_a_number<N: Default>(&mut self) -> N {
         self.batch.fail(Fault::NotNumber("attribute value"));
         N::default()
@@ -231,8 +271,8 @@ enum Nesting {
 }
 
 /// An `ArrayValue` or a `KeyValueList`.
-struct NestedValues<'b, 'l> {
-    batch: &'b mut Batch<'l>,
+struct NestedValues<'b, 'l, C> {
+    batch: &'b mut Batch<'l, C>,
     json: &'b mut String,
     /// Behind the bracket.
     start: usize,
@@ -241,7 +281,7 @@ struct NestedValues<'b, 'l> {
     nesting: Nesting,
 }
 
-impl<'de> Fields<'de> for NestedValues<'_, '_> {
+impl<'de, C: Rows> Fields<'de> for NestedValues<'_, '_, C> {
     fn field<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "values" => map.next_value_seed(List(self)),
@@ -250,7 +290,7 @@ impl<'de> Fields<'de> for NestedValues<'_, '_> {
     }
 }
 
-impl<'de> Items<'de> for NestedValues<'_, '_> {
+impl<'de, C: Rows> Items<'de> for NestedValues<'_, '_, C> {
     fn item<A: SeqAccess<'de>>(&mut self, list: &mut A) -> Result<bool, A::Error> {
         let is_too_deep = self.depth > self.batch.limits.max_depth;
         if is_too_deep || !self.batch.may_grow(self.json) {

@@ -1,31 +1,35 @@
-//! Spans on their way into columns: what protobuf and JSON have in common.
+//! Spans and log records on their way into columns: what protobuf and JSON have in common.
 //!
-//! A decoder hands over a span's attributes, events and links, then closes the span; after the spans of a scope it
-//! closes the scope, after the scopes the resource. Only then are the positions of scope and resource written into the
-//! rows, because either may follow its spans. What makes a span, a scope or a resource invalid is remembered as the
+//! A decoder hands over a row's attributes and other lists, then closes the row (`spans`, `logs`); after the rows of a
+//! scope it closes the scope, after the scopes the resource. Only then are the positions of scope and resource written into the
+//! rows, because either may follow its rows. What makes a row, a scope or a resource invalid is remembered as the
 //! [`Fault`] and decoding goes on, so that all else in the request is kept.
 //!
 //! Most of a request repeats itself, so nothing is hashed that can be guessed: the key that followed the previous key
-//! in the last span, and the text that the key had last, are compared first; equal bytes need no UTF-8 check either.
+//! in the last row, and the text that the key had last, are compared first; equal bytes need no UTF-8 check either.
+
+mod logs;
+mod spans;
 
 use std::fmt::{self, Write as _};
 
 use model::attribute;
-use model::spans::{LinkView, Origin, ResourceMeta, ScopeMeta, SpanFields, ValueKind};
-use model::{SpanColumns, SpanId, TraceId};
+use model::columns::{AttributeColumns, Origin, OriginColumns, ResourceMeta, ScopeMeta, ValueKind};
 
-use super::DecodedTraces;
 use crate::limits::Limits;
+
+pub(super) use logs::{BodyIn, LogIn};
+pub(super) use spans::{LinkIn, SpanIn};
 
 /// No position yet.
 const NONE: u32 = u32::MAX;
 /// Reasons that are told to the sender.
 const MAX_REASONS: usize = 3;
-/// A span with its attributes takes about this many bytes on the wire, an attribute about this many.
-const TYPICAL_SPAN_BYTES: usize = 512;
+/// A row with its attributes takes about this many bytes on the wire, an attribute about this many.
+const TYPICAL_ROW_BYTES: usize = 512;
 const TYPICAL_ATTRIBUTE_BYTES: usize = 48;
 
-/// Why a span cannot be kept.
+/// Why a row cannot be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
     #[error("{what} has {bytes} bytes instead of {expected}")]
@@ -57,6 +61,7 @@ enum Whose<'a> {
     Scope,
     /// By its id, however long that is.
     Span(&'a [u8]),
+    LogRecord,
 }
 
 impl fmt::Display for Whose<'_> {
@@ -64,6 +69,7 @@ impl fmt::Display for Whose<'_> {
         match self {
             Self::Resource => f.write_str("resource"),
             Self::Scope => f.write_str("scope"),
+            Self::LogRecord => f.write_str("log record"),
             Self::Span([]) => f.write_str("span without id"),
             Self::Span(id) => {
                 f.write_str("span ")?;
@@ -71,35 +77,6 @@ impl fmt::Display for Whose<'_> {
             }
         }
     }
-}
-
-/// The fields of a span that are not lists, as they came.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct SpanIn<'a> {
-    pub(super) trace_id: &'a [u8],
-    pub(super) span_id: &'a [u8],
-    pub(super) parent_span_id: &'a [u8],
-    pub(super) trace_state: &'a [u8],
-    pub(super) flags: u32,
-    pub(super) name: &'a [u8],
-    pub(super) kind: i32,
-    pub(super) start_ns: u64,
-    pub(super) end_ns: u64,
-    pub(super) status_code: i32,
-    pub(super) status_message: &'a [u8],
-    pub(super) dropped_attributes_count: u32,
-    pub(super) dropped_events_count: u32,
-    pub(super) dropped_links_count: u32,
-}
-
-/// The fields of a link that are not lists, as they came.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct LinkIn<'a> {
-    pub(super) trace_id: &'a [u8],
-    pub(super) span_id: &'a [u8],
-    pub(super) trace_state: &'a [u8],
-    pub(super) dropped_attributes_count: u32,
-    pub(super) flags: u32,
 }
 
 /// A map of attributes that is written as JSON, entry by entry.
@@ -112,7 +89,7 @@ pub(super) struct JsonMap {
 
 impl JsonMap {
     /// Counts an entry; false with a fault if there are too many.
-    pub(super) fn admit(&mut self, batch: &mut Batch<'_>) -> bool {
+    pub(super) fn admit<C: Rows>(&mut self, batch: &mut Batch<'_, C>) -> bool {
         let max = batch.limits.max_attributes_per_span;
         if self.n_entries == max {
             batch.fail(Fault::TooMany { what: "attributes", max });
@@ -160,42 +137,50 @@ pub(super) struct ScopeIn {
     pub(super) fault: Option<Fault>,
 }
 
-/// The spans so far.
-pub(super) struct Batch<'l> {
+/// Rows of which a batch is made.
+pub(super) trait Rows: Default {
+    fn len(&self) -> usize;
+    /// Makes room for so many rows.
+    fn reserve(&mut self, n_rows: usize);
+    /// Keeps the first `len` rows and forgets the others and the open row.
+    fn truncate(&mut self, len: usize);
+    fn attributes(&mut self) -> &mut AttributeColumns;
+    fn origins(&mut self) -> &mut OriginColumns;
+}
+
+/// The rows so far.
+pub(super) struct Batch<'l, C> {
     pub(super) limits: &'l Limits,
     /// The first fault of what is being read.
     pub(super) fault: Option<Fault>,
     /// Room for the JSON of a map or a value, kept for reuse.
     pub(super) scratch: JsonMap,
-    columns: SpanColumns,
+    columns: C,
+    /// Attributes, events and links of the open row, kept or not.
     n_attributes: usize,
     n_events: usize,
     n_links: usize,
     /// The place in `followers` that knows the next key.
     previous_key: usize,
-    /// By position of a key plus one, 0 for the start of a span: the position of the key that came next last time.
+    /// By position of a key plus one, 0 for the start of a row: the position of the key that came next last time.
     followers: Vec<u32>,
     /// By position of a key: the position of the text that it had last.
     latest: Vec<u32>,
-    rejected_spans: u64,
+    n_rejected: u64,
     n_reasons: usize,
     error_message: String,
 }
 
-impl<'l> Batch<'l> {
+impl<'l, C: Rows> Batch<'l, C> {
     /// Nothing yet, with room for what a body of that length typically holds.
     pub(super) fn new(limits: &'l Limits, body_bytes: usize) -> Self {
-        let mut columns = SpanColumns::default();
-        let n_spans = body_bytes / TYPICAL_SPAN_BYTES;
-        columns.trace_id.reserve(n_spans);
-        columns.span_id.reserve(n_spans);
-        columns.parent_span_id.reserve(n_spans);
-        columns.start_ns.reserve(n_spans);
-        columns.duration_ns.reserve(n_spans);
+        let mut columns = C::default();
+        columns.reserve(body_bytes / TYPICAL_ROW_BYTES);
         let n_attributes = body_bytes / TYPICAL_ATTRIBUTE_BYTES;
-        columns.attributes.key.rows.reserve(n_attributes);
-        columns.attributes.kind.reserve(n_attributes);
-        columns.attributes.slot.reserve(n_attributes);
+        let attributes = columns.attributes();
+        attributes.key.rows.reserve(n_attributes);
+        attributes.kind.reserve(n_attributes);
+        attributes.slot.reserve(n_attributes);
         Self {
             limits,
             fault: None,
@@ -207,13 +192,13 @@ impl<'l> Batch<'l> {
             previous_key: 0,
             followers: vec![NONE],
             latest: Vec::new(),
-            rejected_spans: 0,
+            n_rejected: 0,
             n_reasons: 0,
             error_message: String::new(),
         }
     }
 
-    /// How many spans are kept so far.
+    /// How many rows are kept so far.
     pub(super) fn n_rows(&self) -> usize {
         self.columns.len()
     }
@@ -245,66 +230,70 @@ impl<'l> Batch<'l> {
         json.len() <= max_bytes
     }
 
-    /// Appends an attribute without a value to the open span.
+    /// Appends an attribute without a value to the open row.
     pub(super) fn empty_attribute(&mut self, key: &[u8]) {
         if let Some(key) = self.key(key) {
             self.push_attribute(key, ValueKind::Empty, 0);
         }
     }
 
-    /// Appends a text attribute to the open span.
+    /// Appends a text attribute to the open row.
     #[inline]
     pub(super) fn string_attribute(&mut self, key: &[u8], text: &[u8]) {
         let Some(key) = self.key(key) else { return };
         let Some(position) = self.attribute_text(key, text) else { return };
-        let rows = &mut self.columns.attributes.string.rows;
+        let rows = &mut self.columns.attributes().string.rows;
         rows.push(position);
         let slot = rows.len() - 1;
         self.push_attribute(key, ValueKind::String, slot);
     }
 
-    /// Appends a whole number to the open span.
+    /// Appends a whole number to the open row.
     #[inline]
     pub(super) fn int_attribute(&mut self, key: &[u8], number: i64) {
         let Some(key) = self.key(key) else { return };
-        self.columns.attributes.int.push(number);
-        let slot = self.columns.attributes.int.len() - 1;
+        let values = &mut self.columns.attributes().int;
+        values.push(number);
+        let slot = values.len() - 1;
         self.push_attribute(key, ValueKind::Int, slot);
     }
 
-    /// Appends a floating-point number to the open span.
+    /// Appends a floating-point number to the open row.
     pub(super) fn double_attribute(&mut self, key: &[u8], number: f64) {
         let Some(key) = self.key(key) else { return };
-        self.columns.attributes.double.push(number);
-        let slot = self.columns.attributes.double.len() - 1;
+        let values = &mut self.columns.attributes().double;
+        values.push(number);
+        let slot = values.len() - 1;
         self.push_attribute(key, ValueKind::Double, slot);
     }
 
-    /// Appends a truth to the open span.
+    /// Appends a truth to the open row.
     pub(super) fn bool_attribute(&mut self, key: &[u8], truth: bool) {
         let Some(key) = self.key(key) else { return };
-        self.columns.attributes.bool.push(truth);
-        let slot = self.columns.attributes.bool.len() - 1;
+        let values = &mut self.columns.attributes().bool;
+        values.push(truth);
+        let slot = values.len() - 1;
         self.push_attribute(key, ValueKind::Bool, slot);
     }
 
-    /// Appends bytes, an array or a map as JSON to the open span.
+    /// Appends bytes, an array or a map as JSON to the open row.
     pub(super) fn json_attribute(&mut self, key: &[u8], json: &str) {
         let Some(key) = self.key(key) else { return };
-        self.columns.attributes.json.push(json);
-        let slot = self.columns.attributes.json.len() - 1;
+        let values = &mut self.columns.attributes().json;
+        values.push(json);
+        let slot = values.len() - 1;
         self.push_attribute(key, ValueKind::Json, slot);
     }
 
     #[inline]
     fn push_attribute(&mut self, key: u32, kind: ValueKind, slot: usize) {
-        let attributes = &mut self.columns.attributes;
+        let attributes = self.columns.attributes();
         attributes.key.rows.push(key);
         attributes.kind.push(kind);
         attributes.slot.push(slot as u32);
     }
 
-    /// Counts an attribute of the open span and gives the position of its key; none with a fault if it cannot be kept.
+    /// Counts an attribute of the open row and gives the position of its key; none with a fault if it cannot be kept.
     #[inline]
     fn key(&mut self, key: &[u8]) -> Option<u32> {
         self.n_attributes += 1;
@@ -313,7 +302,7 @@ impl<'l> Batch<'l> {
             return None;
         }
         let guess = self.followers[self.previous_key];
-        if guess != NONE && self.columns.attributes.key.dictionary.is(guess, key) {
+        if guess != NONE && self.columns.attributes().key.dictionary.is(guess, key) {
             self.previous_key = guess as usize + 1;
             return Some(guess);
         }
@@ -332,7 +321,7 @@ impl<'l> Batch<'l> {
             self.fail(Fault::TooLong { what: "attribute key", max_bytes: self.limits.max_string_bytes });
             return None;
         }
-        let Ok(position) = self.columns.attributes.key.dictionary.intern_utf8(key) else {
+        let Ok(position) = self.columns.attributes().key.dictionary.intern_utf8(key) else {
             self.fail(Fault::NotUtf8("attribute key"));
             return None;
         };
@@ -347,7 +336,7 @@ impl<'l> Batch<'l> {
     #[inline]
     fn attribute_text(&mut self, key: u32, text: &[u8]) -> Option<u32> {
         let guess = self.latest[key as usize];
-        if guess != NONE && self.columns.attributes.string.dictionary.is(guess, text) {
+        if guess != NONE && self.columns.attributes().string.dictionary.is(guess, text) {
             return Some(guess);
         }
         self.unexpected_text(key, text)
@@ -358,55 +347,12 @@ impl<'l> Batch<'l> {
             self.fail(Fault::TooLong { what: "attribute value", max_bytes: self.limits.max_string_bytes });
             return None;
         }
-        let Ok(position) = self.columns.attributes.string.dictionary.intern_utf8(text) else {
+        let Ok(position) = self.columns.attributes().string.dictionary.intern_utf8(text) else {
             self.fail(Fault::NotUtf8("attribute value"));
             return None;
         };
         self.latest[key as usize] = position;
         Some(position)
-    }
-
-    /// Appends an event to the open span; `attributes` is JSON, empty for none.
-    pub(super) fn event(
-        &mut self,
-        time_ns: u64,
-        name: &[u8],
-        attributes: &str,
-        dropped_attributes_count: u32,
-    ) {
-        self.n_events += 1;
-        if self.n_events > self.limits.max_attributes_per_span {
-            return self.fail(Fault::TooMany { what: "events", max: self.limits.max_attributes_per_span });
-        }
-        if name.len() > self.limits.max_string_bytes {
-            return self.fail(Fault::TooLong { what: "event name", max_bytes: self.limits.max_string_bytes });
-        }
-        let events = &mut self.columns.events;
-        if events.name.push_utf8(name).is_err() {
-            return self.fail(Fault::NotUtf8("event name"));
-        }
-        events.time_ns.push(time_ns as i64);
-        events.attributes.push(attributes);
-        events.dropped_attributes_count.push(dropped_attributes_count);
-    }
-
-    /// Appends a link to the open span; `attributes` is JSON, empty for none.
-    pub(super) fn link(&mut self, link: &LinkIn<'_>, attributes: &str) {
-        self.n_links += 1;
-        if self.n_links > self.limits.max_attributes_per_span {
-            return self.fail(Fault::TooMany { what: "links", max: self.limits.max_attributes_per_span });
-        }
-        let trace_id = TraceId(self.optional_id(link.trace_id, "trace id of link"));
-        let span_id = SpanId(self.optional_id(link.span_id, "span id of link"));
-        let trace_state = self.text(link.trace_state, "trace state of link");
-        self.columns.links.push(LinkView {
-            trace_id,
-            span_id,
-            trace_state,
-            attributes,
-            dropped_attributes_count: link.dropped_attributes_count,
-            flags: link.flags,
-        });
     }
 
     fn optional_id<const N: usize>(&mut self, bytes: &[u8], what: &'static str) -> [u8; N] {
@@ -430,57 +376,11 @@ impl<'l> Batch<'l> {
         id
     }
 
-    /// Closes the open span: keeps it, or rejects it if anything of it is invalid.
-    pub(super) fn close_span(&mut self, span: &SpanIn<'_>) {
-        let fields = SpanFields {
-            trace_id: TraceId(self.required_id(span.trace_id, "trace id")),
-            span_id: SpanId(self.required_id(span.span_id, "span id")),
-            parent_span_id: SpanId(self.optional_id(span.parent_span_id, "parent span id")),
-            trace_state: self.text(span.trace_state, "trace state"),
-            flags: span.flags,
-            name: self.text(span.name, "name"),
-            kind: span.kind,
-            start_ns: span.start_ns as i64,
-            duration_ns: span.end_ns.wrapping_sub(span.start_ns) as i64,
-            status_code: span.status_code,
-            status_message: self.text(span.status_message, "status message"),
-            dropped_attributes_count: span.dropped_attributes_count,
-            dropped_events_count: span.dropped_events_count,
-            dropped_links_count: span.dropped_links_count,
-        };
-        self.check_totals();
-        (self.n_attributes, self.n_events, self.n_links, self.previous_key) = (0, 0, 0, 0);
-        match self.fault.take() {
-            None => self.columns.push_span(&fields, Origin::default()),
-            Some(fault) => {
-                self.columns.drop_open_row();
-                self.reject(1, Whose::Span(span.span_id), fault);
-            }
-        }
-    }
-
-    /// Fails the open span if the request holds more than its length excuses.
-    fn check_totals(&mut self) {
-        let columns = &self.columns;
-        let too_many = |what, n: usize, max: usize| (n > max).then_some(Fault::TooMany { what, max });
-        let fault =
-            too_many("attributes in a request", columns.attributes.kind.len(), self.limits.max_attributes())
-                .or_else(|| {
-                    too_many("events in a request", columns.events.time_ns.len(), self.limits.max_entries())
-                })
-                .or_else(|| {
-                    too_many("links in a request", columns.links.span_id.len(), self.limits.max_entries())
-                });
-        if let Some(fault) = fault {
-            self.fail(fault);
-        }
-    }
-
-    fn reject(&mut self, n_spans: usize, whose: Whose<'_>, fault: Fault) {
-        if n_spans == 0 {
+    fn reject(&mut self, n_rows: usize, whose: Whose<'_>, fault: Fault) {
+        if n_rows == 0 {
             return;
         }
-        self.rejected_spans += n_spans as u64;
+        self.n_rejected += n_rows as u64;
         self.n_reasons += 1;
         if self.n_reasons <= MAX_REASONS {
             let separator = if self.n_reasons == 1 { "" } else { "; " };
@@ -503,11 +403,9 @@ impl<'l> Batch<'l> {
             dropped_attributes_count: scope.dropped_attributes_count,
             schema_url: scope.schema_url,
         };
-        let columns = &mut self.columns;
-        let scope = columns.intern_scope(Origin::default(), &scope.name, &scope.version, &meta.to_json());
-        columns.scope_name.rows[first_row..].fill(scope.scope_name);
-        columns.scope_version.rows[first_row..].fill(scope.scope_version);
-        columns.scope_meta.rows[first_row..].fill(scope.scope_meta);
+        let origins = self.columns.origins();
+        let origin = origins.intern_scope(Origin::default(), &scope.name, &scope.version, &meta.to_json());
+        origins.set_scope(first_row, origin);
     }
 
     /// Closes the resource of the rows from `first_row` on: names it in them, or rejects them.
@@ -518,31 +416,49 @@ impl<'l> Batch<'l> {
         if first_row == self.columns.len() {
             return;
         }
-        let SpanColumns { service, resource: attributes, resource_meta, .. } = &mut self.columns;
-        let position = service.dictionary.intern(resource.service.as_deref().unwrap_or_default());
-        service.rows[first_row..].fill(position);
-        let position = attributes.dictionary.intern(resource.attributes.close());
-        attributes.rows[first_row..].fill(position);
-        let position = resource_meta.dictionary.intern(&resource.meta.to_json());
-        resource_meta.rows[first_row..].fill(position);
+        let service = resource.service.as_deref().unwrap_or_default();
+        let origins = self.columns.origins();
+        let origin = origins.intern_resource(service, resource.attributes.close(), &resource.meta.to_json());
+        origins.set_resource(first_row, origin);
     }
 
     fn reject_rows(&mut self, first_row: usize, whose: Whose<'_>, fault: Fault) {
-        let n_spans = self.columns.len() - first_row;
+        let n_rows = self.columns.len() - first_row;
         self.columns.truncate(first_row);
-        self.reject(n_spans, whose, fault);
+        self.reject(n_rows, whose, fault);
     }
 
-    /// What was collected.
-    pub(super) fn finish(mut self) -> DecodedTraces {
+    /// Closes the open row: appends it with `push`, or rejects it if anything of it is invalid.
+    fn close_row(&mut self, whose: Whose<'_>, push: impl FnOnce(&mut C)) {
+        self.check_total(
+            "attributes in a request",
+            |columns| columns.attributes().kind.len(),
+            self.limits.max_attributes(),
+        );
+        (self.n_attributes, self.n_events, self.n_links, self.previous_key) = (0, 0, 0, 0);
+        match self.fault.take() {
+            None => push(&mut self.columns),
+            Some(fault) => {
+                let len = self.columns.len();
+                self.columns.truncate(len);
+                self.reject(1, whose, fault);
+            }
+        }
+    }
+
+    /// Fails the open row if the request holds more than its length excuses.
+    fn check_total(&mut self, what: &'static str, n: impl FnOnce(&mut C) -> usize, max: usize) {
+        if n(&mut self.columns) > max {
+            self.fail(Fault::TooMany { what, max });
+        }
+    }
+
+    /// The rows, how many were rejected, and why the first of them were.
+    pub(super) fn finish(mut self) -> (C, u64, String) {
         if self.n_reasons > MAX_REASONS {
             self.error_message.push_str("; and more");
         }
-        DecodedTraces {
-            columns: self.columns,
-            rejected_spans: self.rejected_spans,
-            error_message: self.error_message,
-        }
+        (self.columns, self.n_rejected, self.error_message)
     }
 
     /// Counts an entity, or a key of one; false with a fault if there are too many.

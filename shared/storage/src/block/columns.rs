@@ -1,0 +1,265 @@
+//! Columns that files of spans and files of log records have in common: lists, attributes, what may be null.
+
+use model::columns::{AttributeColumns, ValueKind};
+use model::dictionary::DictColumn;
+
+use super::parquet::read::Pages;
+use super::parquet::write::{Chunk, ChunkWriter, Levels};
+use super::parquet::{Invalid, hybrid};
+
+pub(super) fn wide(numbers: &[u32]) -> Vec<i64> {
+    numbers.iter().map(|&number| i64::from(number)).collect()
+}
+
+/// A text column whose empty texts are nulls.
+pub(super) fn nullable(w: &mut ChunkWriter, text: &DictColumn) -> Chunk {
+    nullable_in(w, text, &[], text.rows.len(), |_| true, 1)
+}
+
+/// A text column whose empty texts are nulls, in a list with these repetition levels.
+/// `holds` tells of each level whether it is an entry of a list; `deepest` is the level of a text that is there.
+fn nullable_in(
+    w: &mut ChunkWriter,
+    text: &DictColumn,
+    repetition: &[u8],
+    n_levels: usize,
+    holds: impl Fn(usize) -> bool,
+    deepest: u8,
+) -> Chunk {
+    // Distinct strings have the empty one at most once.
+    let empty = text.dictionary.find("");
+    let mut rows = text.rows.iter();
+    let definition: Vec<u8> = (0..n_levels)
+        .map(|level| {
+            if !holds(level) {
+                return deepest - 2;
+            }
+            let position = *rows.next().expect("invariant: as many texts as entries");
+            deepest - u8::from(Some(position) == empty)
+        })
+        .collect();
+    let levels =
+        Levels { repetition, definition: &definition, definition_width: bits(deepest), count: n_levels };
+    match empty {
+        None => w.strings(levels, &text.dictionary, &text.rows),
+        Some(empty) => {
+            let present: Vec<u32> = text.rows.iter().copied().filter(|&position| position != empty).collect();
+            w.strings(levels, &text.dictionary, &present)
+        }
+    }
+}
+
+fn bits(level: u8) -> u8 {
+    (8 - level.leading_zeros()) as u8
+}
+
+/// Ids of which zeros are nulls.
+pub(super) fn optional_ids<const N: usize>(
+    w: &mut ChunkWriter,
+    ids: impl ExactSizeIterator<Item = [u8; N]> + Clone,
+) -> Chunk {
+    let definition: Vec<u8> = ids.clone().map(|id| u8::from(id != [0; N])).collect();
+    let present: Vec<[u8; N]> = ids.filter(|id| *id != [0; N]).collect();
+    w.repeated_ids(optional(&definition), &present)
+}
+
+/// Levels of a column that is not in a list, whose values may be null.
+pub(super) fn optional(definition: &[u8]) -> Levels<'_> {
+    Levels { definition, definition_width: 1, count: definition.len(), ..Levels::default() }
+}
+
+/// Levels of a list column: one per entry, and one for each empty list.
+pub(super) struct ListLevels {
+    /// Encoded repetition levels.
+    repetition: Vec<u8>,
+    /// Per level whether it is an entry.
+    holds: Vec<bool>,
+}
+
+impl ListLevels {
+    pub(super) fn new(ends: &[u32]) -> Self {
+        let n_entries = ends.last().map_or(0, |&end| end as usize);
+        let mut levels = Vec::with_capacity(n_entries + ends.len());
+        let mut holds = Vec::with_capacity(n_entries + ends.len());
+        let mut start = 0;
+        for &end in ends {
+            levels.push(0);
+            holds.push(end > start);
+            let more = (end - start).saturating_sub(1) as usize;
+            levels.resize(levels.len() + more, 1);
+            holds.resize(holds.len() + more, true);
+            start = end;
+        }
+        let mut repetition = Vec::new();
+        hybrid::write_levels(&mut repetition, &levels, 1);
+        Self { repetition, holds }
+    }
+
+    pub(super) fn definition(&self) -> Vec<u8> {
+        self.holds.iter().map(|&holds| u8::from(holds)).collect()
+    }
+
+    /// Levels of a required column in the list.
+    pub(super) fn levels<'a>(&'a self, definition: &'a [u8]) -> Levels<'a> {
+        Levels { repetition: &self.repetition, definition, definition_width: 1, count: definition.len() }
+    }
+
+    pub(super) fn nullable(&self, w: &mut ChunkWriter, text: &DictColumn) -> Chunk {
+        nullable_in(w, text, &self.repetition, self.holds.len(), |level| self.holds[level], 2)
+    }
+}
+
+/// Writes the six columns of attributes: keys, then values by type.
+pub(super) fn write_attributes(w: &mut ChunkWriter, attributes: &AttributeColumns, chunks: &mut Vec<Chunk>) {
+    let list = ListLevels::new(&attributes.ends);
+    let definition = list.definition();
+    chunks.push(w.strings(list.levels(&definition), &attributes.key.dictionary, &attributes.key.rows));
+    // Per level its kind; an empty list has none and stays at definition level 0.
+    let mut kinds = attributes.kind.iter();
+    let kind_of_level: Vec<Option<ValueKind>> =
+        list.holds.iter().map(|&holds| if holds { kinds.next().copied() } else { None }).collect();
+    let mut typed = Vec::with_capacity(kind_of_level.len());
+    let mut levels_of = |kind: ValueKind, write: &mut dyn FnMut(Levels<'_>) -> Chunk| {
+        typed.clear();
+        typed.extend(kind_of_level.iter().map(|other| match other {
+            None => 0,
+            Some(other) => 1 + u8::from(*other == kind),
+        }));
+        let levels = Levels {
+            repetition: &list.repetition,
+            definition: &typed,
+            definition_width: 2,
+            count: typed.len(),
+        };
+        chunks.push(write(levels));
+    };
+    let (string, json) = (&attributes.string, &attributes.json);
+    levels_of(ValueKind::String, &mut |levels| w.strings(levels, &string.dictionary, &string.rows));
+    levels_of(ValueKind::Int, &mut |levels| w.repeated_i64(levels, &attributes.int));
+    levels_of(ValueKind::Double, &mut |levels| w.doubles(levels, &attributes.double));
+    levels_of(ValueKind::Bool, &mut |levels| w.bools(levels, &attributes.bool));
+    levels_of(ValueKind::Json, &mut |levels| w.strings(levels, &json.dictionary, &json.rows));
+}
+
+pub(super) fn narrow(pages: &Pages) -> Result<Vec<u32>, Invalid> {
+    let number = |number| u32::try_from(number).map_err(|_| Invalid("count is out of range"));
+    pages.i64s()?.into_iter().map(number).collect()
+}
+
+/// A text column whose nulls are empty texts; levels below `deepest - 1` are empty lists and no entries.
+pub(super) fn read_nullable(pages: &Pages, deepest: u8) -> Result<DictColumn, Invalid> {
+    let (mut dictionary, positions) = pages.strings()?;
+    let mut empty = None;
+    let mut positions = positions.into_iter();
+    let mut rows = Vec::with_capacity(pages.definition.len());
+    for &level in &pages.definition {
+        if level == deepest {
+            rows.push(positions.next().ok_or(Invalid("column has too few values"))?);
+        } else if level + 1 == deepest {
+            let position = *empty.get_or_insert_with(|| {
+                dictionary.push_unindexed("");
+                dictionary.len() as u32 - 1
+            });
+            rows.push(position);
+        }
+    }
+    Ok(DictColumn { dictionary, rows })
+}
+
+/// The ends of the lists that these levels describe.
+pub(super) fn read_ends(pages: &Pages, n_rows: usize) -> Result<Vec<u32>, Invalid> {
+    let mut ends: Vec<u32> = Vec::with_capacity(n_rows);
+    let mut n_entries = 0;
+    for (&repetition, &definition) in pages.repetition.iter().zip(&pages.definition) {
+        if repetition == 0 {
+            ends.push(n_entries);
+        }
+        let end = ends.last_mut().ok_or(Invalid("first level continues a list"))?;
+        n_entries += u32::from(definition > 0);
+        *end = n_entries;
+    }
+    if ends.len() == n_rows { Ok(ends) } else { Err(Invalid("lists differ in number from rows")) }
+}
+
+/// Gives the pages of a column, if it is wanted.
+pub(super) type ReadColumn<'a> = dyn Fn(usize) -> Result<Option<Pages>, Invalid> + 'a;
+
+/// Ids whose nulls are zeros.
+pub(super) fn read_optional_ids<const N: usize>(pages: &Pages) -> Result<Vec<[u8; N]>, Invalid> {
+    let mut present = pages.ids()?.into_iter();
+    let id = |&level: &u8| if level == 1 { present.next().unwrap_or([0; N]) } else { [0; N] };
+    Ok(pages.definition.iter().map(id).collect())
+}
+
+/// Reads the six columns of attributes, of which the keys are `first_column`.
+pub(super) fn read_attributes(
+    attributes: &mut AttributeColumns,
+    read: &ReadColumn<'_>,
+    first_column: usize,
+    n_rows: usize,
+) -> Result<(), Invalid> {
+    if let Some(pages) = read(first_column)? {
+        attributes.ends = read_ends(&pages, n_rows)?;
+        (attributes.key.dictionary, attributes.key.rows) = pages.strings()?;
+        attributes.kind = vec![ValueKind::Empty; attributes.key.len()];
+        attributes.slot = vec![0; attributes.key.len()];
+    }
+    let typed = [
+        (first_column + 1, ValueKind::String),
+        (first_column + 2, ValueKind::Int),
+        (first_column + 3, ValueKind::Double),
+        (first_column + 4, ValueKind::Bool),
+        (first_column + 5, ValueKind::Json),
+    ];
+    for (column, kind) in typed {
+        let Some(pages) = read(column)? else { continue };
+        let n_values = match kind {
+            ValueKind::String | ValueKind::Json => {
+                let text =
+                    if kind == ValueKind::String { &mut attributes.string } else { &mut attributes.json };
+                (text.dictionary, text.rows) = pages.strings()?;
+                text.rows.len()
+            }
+            ValueKind::Int => {
+                attributes.int = pages.i64s()?;
+                attributes.int.len()
+            }
+            ValueKind::Double => {
+                attributes.double = pages.doubles()?;
+                attributes.double.len()
+            }
+            ValueKind::Bool => {
+                attributes.bool = pages.bools()?;
+                attributes.bool.len()
+            }
+            ValueKind::Empty => 0,
+        };
+        if n_values != pages.n_values() {
+            return Err(Invalid("column has another number of values"));
+        }
+        place_values(&pages, kind, &mut attributes.kind, &mut attributes.slot)?;
+    }
+    Ok(())
+}
+
+/// Notes for each entry that has a value in this column where the value is.
+fn place_values(
+    pages: &Pages,
+    kind: ValueKind,
+    kinds: &mut [ValueKind],
+    slots: &mut [u32],
+) -> Result<(), Invalid> {
+    let (mut entry, mut slot) = (0, 0);
+    for &level in &pages.definition {
+        if level == 0 {
+            continue;
+        }
+        if level == 2 {
+            *kinds.get_mut(entry).ok_or(Invalid("column has more entries than keys"))? = kind;
+            slots[entry] = slot;
+            slot += 1;
+        }
+        entry += 1;
+    }
+    if entry == kinds.len() { Ok(()) } else { Err(Invalid("column has fewer entries than keys")) }
+}
