@@ -125,7 +125,8 @@ impl State {
     }
 }
 
-/// Serves `POST <any prefix>/v1/traces`, `…/v1/metrics` and `…/api/v1/write`; everything else gets an answer that says what to do instead.
+/// Serves `POST <any prefix>/v1/traces`, `…/v1/metrics`, `…/v1/logs` and `…/api/v1/write`; everything else gets an answer
+/// that says what to do instead.
 pub fn router(state: State) -> Router {
     Router::new().fallback(serve).with_state(state)
 }

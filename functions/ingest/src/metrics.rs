@@ -20,6 +20,7 @@ pub(crate) struct OfSignal {
 pub struct Metrics {
     spans: OfSignal,
     samples: OfSignal,
+    log_records: OfSignal,
     pub(crate) received_bytes: Counter,
     pub(crate) decompressed_bytes: Counter,
     pub(crate) encoded_bytes: Counter,
@@ -36,6 +37,7 @@ impl Metrics {
         match endpoint {
             Endpoint::Traces => &self.spans,
             Endpoint::Metrics | Endpoint::RemoteWrite => &self.samples,
+            Endpoint::Logs => &self.log_records,
         }
     }
 
@@ -50,6 +52,9 @@ impl Metrics {
                 (r#"signal="metrics",outcome="stored""#, self.samples.stored_requests.get()),
                 (r#"signal="metrics",outcome="duplicate""#, self.samples.duplicate_requests.get()),
                 (r#"signal="metrics",outcome="empty""#, self.samples.empty_requests.get()),
+                (r#"signal="logs",outcome="stored""#, self.log_records.stored_requests.get()),
+                (r#"signal="logs",outcome="duplicate""#, self.log_records.duplicate_requests.get()),
+                (r#"signal="logs",outcome="empty""#, self.log_records.empty_requests.get()),
             ],
         );
         page.counters(
@@ -66,6 +71,14 @@ impl Metrics {
             &[
                 (r#"outcome="accepted""#, self.samples.accepted.get()),
                 (r#"outcome="rejected""#, self.samples.rejected.get()),
+            ],
+        );
+        page.counters(
+            "spandrel_ingest_log_records_total",
+            "Log records of requests that were answered with 200.",
+            &[
+                (r#"outcome="accepted""#, self.log_records.accepted.get()),
+                (r#"outcome="rejected""#, self.log_records.rejected.get()),
             ],
         );
         page.counters(

@@ -11,6 +11,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use model::{ContentHash, Signal, TenantId};
 use storage::Calls;
+use storage::block::logs::EncodedLogs;
 use storage::block::series::EncodedSeries;
 use storage::block::spans::EncodedSpans;
 use storage::object::PutOutcome;
@@ -38,6 +39,7 @@ struct Prepared {
 enum Block {
     Spans(EncodedSpans),
     Series(Box<EncodedSeries>),
+    Logs(EncodedLogs),
 }
 
 /// What remote write 2.0 wants to be told.
@@ -53,6 +55,7 @@ struct Written {
 enum Message {
     Traces(Format),
     Metrics(Format),
+    Logs(Format),
     RemoteWrite(Version),
 }
 
@@ -62,6 +65,7 @@ impl Message {
         match endpoint {
             Endpoint::Traces => rules::required_format(headers).map(Self::Traces),
             Endpoint::Metrics => rules::required_format(headers).map(Self::Metrics),
+            Endpoint::Logs => rules::required_format(headers).map(Self::Logs),
             Endpoint::RemoteWrite => rules::remote_write_version(headers).map(Self::RemoteWrite),
         }
     }
@@ -120,7 +124,7 @@ async fn store(
     let read = async {
         let message = Message::of(endpoint, &parts.headers)?;
         let encoding = match message {
-            Message::Traces(_) | Message::Metrics(_) => rules::encoding(&parts.headers)?,
+            Message::Traces(_) | Message::Metrics(_) | Message::Logs(_) => rules::encoding(&parts.headers)?,
             Message::RemoteWrite(_) => rules::remote_write_encoding(&parts.headers)?,
         };
         let tenant = tenant.clone()?;
@@ -173,6 +177,10 @@ async fn store(
             metrics.encoded_bytes.add(block.bytes.len() as u64);
             Some(shared.writer.series(&tenant, content, *block, calls).await?)
         }
+        Some(Block::Logs(block)) => {
+            metrics.encoded_bytes.add(block.bytes.len() as u64);
+            Some(shared.writer.logs(&tenant, content, block, calls).await?)
+        }
     };
     let of_signal = metrics.of(endpoint);
     match stored.map(|stored| stored.outcome) {
@@ -188,6 +196,9 @@ async fn store(
         }
         Message::Metrics(format) => {
             success(format, wire::otlp::metrics_response(format, n_rejected, &prepared.error_message))
+        }
+        Message::Logs(format) => {
+            success(format, wire::otlp::logs_response(format, n_rejected, &prepared.error_message))
         }
         Message::RemoteWrite(_) => written(&prepared.written, n_rejected, &prepared.error_message),
     })
@@ -243,6 +254,20 @@ fn prepare(
                 n_accepted: decoded.batch.n_samples() as u64,
                 block: block.map(|block| Block::Series(Box::new(block))),
                 n_rejected: decoded.rejected_points,
+                error_message: decoded.error_message,
+                body_bytes: body.len(),
+                written: Written::default(),
+            })
+        }
+        Message::Logs(format) => {
+            let content = storage::write::content_hash(tenant, Signal::Logs, &body);
+            let decoded = wire::otlp::decode_logs(&body, format, limits)?;
+            let n_accepted = decoded.columns.len() as u64;
+            Ok(Prepared {
+                content,
+                block: (n_accepted > 0).then(|| Block::Logs(storage::block::logs::encode(&decoded.columns))),
+                n_accepted,
+                n_rejected: decoded.rejected_log_records,
                 error_message: decoded.error_message,
                 body_bytes: body.len(),
                 written: Written::default(),

@@ -17,8 +17,8 @@ use wire::otlp::Format;
 pub(crate) enum Refusal {
     /// The path names no signal.
     #[error(
-        "no endpoint at {path:?}: spans go to <base>/v1/traces, metrics to <base>/v1/metrics. OTEL_EXPORTER_OTLP_ENDPOINT is a base to which \
-         exporters add /v1/traces; OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is used as it is and needs the whole URL, \
+        "no endpoint at {path:?}: spans go to <base>/v1/traces, metrics to <base>/v1/metrics, log records to \
+         <base>/v1/logs. OTEL_EXPORTER_OTLP_ENDPOINT is a base to which exporters add /v1/traces; OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is used as it is and needs the whole URL, \
          with /v1/traces at its end"
     )]
     NotFound {
@@ -26,7 +26,7 @@ pub(crate) enum Refusal {
         path: String,
     },
     /// OTLP has this signal, this program not.
-    #[error("OTLP {0} are not stored here, only traces and metrics: switch the exporter of {0} off")]
+    #[error("OTLP {0} are not stored here, only traces, metrics and logs: switch the exporter of {0} off")]
     NotServed(String),
     /// Not a POST.
     #[error("method {0} is not allowed here: OTLP requests are POST")]

@@ -17,6 +17,8 @@ pub(crate) enum Endpoint {
     Traces,
     /// `<any prefix>/v1/metrics`, among them Prometheus' own `/api/v1/otlp/v1/metrics`.
     Metrics,
+    /// `<any prefix>/v1/logs`.
+    Logs,
     /// `<any prefix>/api/v1/write`.
     RemoteWrite,
 }
@@ -40,8 +42,9 @@ pub(crate) fn route(method: &Method, path: &str) -> Result<Endpoint, Refusal> {
     match ends(path) {
         ("v1", "traces") if method == Method::POST || method == Method::OPTIONS => Ok(Endpoint::Traces),
         ("v1", "metrics") if method == Method::POST || method == Method::OPTIONS => Ok(Endpoint::Metrics),
+        ("v1", "logs") if method == Method::POST || method == Method::OPTIONS => Ok(Endpoint::Logs),
         ("v1", "write") if method == Method::POST || method == Method::OPTIONS => Ok(Endpoint::RemoteWrite),
-        ("v1", "traces" | "metrics" | "write") => Err(Refusal::Method(method.clone())),
+        ("v1", "traces" | "metrics" | "logs" | "write") => Err(Refusal::Method(method.clone())),
         (_, signal) if is_endpoint(path) => Err(Refusal::NotServed(signal.to_owned())),
         _ => Err(Refusal::NotFound { path: path.chars().take(256).collect() }),
     }
@@ -50,7 +53,7 @@ pub(crate) fn route(method: &Method, path: &str) -> Result<Endpoint, Refusal> {
 /// How answers to an endpoint are written.
 pub(crate) fn protocol(endpoint: Endpoint, headers: &HeaderMap) -> Protocol {
     match endpoint {
-        Endpoint::Traces | Endpoint::Metrics => Protocol::Otlp(format(headers)),
+        Endpoint::Traces | Endpoint::Metrics | Endpoint::Logs => Protocol::Otlp(format(headers)),
         Endpoint::RemoteWrite => Protocol::RemoteWrite,
     }
 }
@@ -107,6 +110,7 @@ mod tests {
             let got = match route(&Method::POST, path) {
                 Ok(Endpoint::Traces) => "traces".to_owned(),
                 Ok(Endpoint::Metrics) => "metrics".to_owned(),
+                Ok(Endpoint::Logs) => "logs".to_owned(),
                 Ok(Endpoint::RemoteWrite) => "write".to_owned(),
                 Err(refusal) => refusal.status().as_u16().to_string(),
             };
@@ -125,7 +129,7 @@ mod tests {
         check("/v1/traces/x", "404");
         check("/v1/metrics", "metrics");
         check("/api/v1/otlp/v1/metrics", "metrics");
-        check("/v1/logs", "404");
+        check("/v1/logs", "logs");
         check("/xv1/traces", "404");
     }
 }

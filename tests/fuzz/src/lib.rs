@@ -1,5 +1,6 @@
 //! What the fuzz targets share: what has to hold for every request that a decoder accepts.
 
+use storage::block::logs;
 use storage::block::spans::{Parts, Projection, decode, encode};
 use wire::otlp::{self, DecodedTraces, Format, JsonStyle};
 use wire::{Error, Limits};
@@ -16,8 +17,9 @@ pub const LIMITS: Limits = Limits {
     max_samples: 1 << 12,
 };
 
-/// Decodes a body. What was accepted must survive the file format and both renderings, and be bounded in size.
+/// Decodes a body as spans and as log records. What was accepted must survive the file format and both renderings, and be bounded in size.
 pub fn check_request(body: &[u8], format: Format) {
+    check_logs(body, format);
     let decoded = match otlp::decode_traces(body, format, &LIMITS) {
         Ok(decoded) => decoded,
         Err(error) => return check_error(&error),
@@ -38,6 +40,21 @@ pub fn check_request(body: &[u8], format: Format) {
     let again = otlp::decode_traces(again.as_bytes(), Format::Json, &Limits::default()).expect("our own JSON");
     assert_eq!(again.rejected_spans, 0, "{}", again.error_message);
     assert_eq!(again.columns.len(), columns.len());
+}
+
+fn check_logs(body: &[u8], format: Format) {
+    let decoded = match otlp::decode_logs(body, format, &LIMITS) {
+        Ok(decoded) => decoded,
+        Err(error) => return check_error(&error),
+    };
+    assert_eq!(decoded.rejected_log_records == 0, decoded.error_message.is_empty());
+    if decoded.columns.is_empty() {
+        return;
+    }
+    assert!(decoded.columns.len() <= body.len(), "more log records than bytes");
+    let file = logs::encode(&decoded.columns);
+    let stored = logs::decode(&file.descriptor.chunks, &Parts::whole(file.bytes)).expect("our own file");
+    assert_eq!(stored.first_difference(&decoded.columns), None);
 }
 
 /// An error's text goes to the sender: it is short.

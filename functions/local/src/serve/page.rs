@@ -61,12 +61,11 @@ fn sections(addresses: &Addresses, args: &Args) -> Vec<(&'static str, Vec<String
     let http = base_url(addresses.http);
     let mut sections = vec![
         (
-            "Send traces and metrics: point an OpenTelemetry SDK or Collector here",
+            "Send traces, metrics and logs: point an OpenTelemetry SDK or Collector here",
             vec![
                 format!("export OTEL_EXPORTER_OTLP_ENDPOINT={http}"),
                 "export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf OTEL_EXPORTER_OTLP_COMPRESSION=gzip"
                     .to_owned(),
-                "export OTEL_LOGS_EXPORTER=none".to_owned(),
             ],
         ),
         (

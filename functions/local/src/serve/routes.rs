@@ -173,7 +173,7 @@ mod tests {
             ("POST", "/jaeger/api/otlp/v1/traces", 200, "{}"),
             ("GET", "/v1/traces", 405, "POST"),
             ("POST", "/v1/metrics", 200, "{}"),
-            ("POST", "/v1/logs", 404, "only traces and metrics"),
+            ("POST", "/v1/logs", 200, "{}"),
             ("GET", "/jaeger/api/services", 200, "\"data\""),
             ("GET", "/api/services", 200, "\"data\""),
             ("GET", "/prometheus/api/v1/query?query=1%2B1", 200, r#"{"resultType":"scalar","result":["#),
