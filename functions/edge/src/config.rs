@@ -95,26 +95,30 @@ impl Settings {
             Some("decoded") => RawPath::Decoded,
             Some(value) => return Err(invalid("SPANDREL_RAW_PATH", value, "auto, encoded or decoded")),
         };
-        let index_shards = number(text, "SPANDREL_INDEX_SHARDS", 4, "1 to 255")?;
+        let index_shards = parsed(text, "SPANDREL_INDEX_SHARDS", 4, "1 to 255")?;
         if index_shards == 0 {
             return Err(invalid("SPANDREL_INDEX_SHARDS", "0", "1 to 255"));
         }
         let milliseconds =
-            |name| number(text, name, DEFAULT_TIMEOUT_MS, "milliseconds").map(Duration::from_millis);
+            |name| parsed(text, name, DEFAULT_TIMEOUT_MS, "milliseconds").map(Duration::from_millis);
         Ok(Self {
             object_store: required("SPANDREL_OBJECT_STORE", "a location such as s3://bucket/prefix")?,
             index: required("SPANDREL_INDEX", "a location such as dynamodb://table")?,
             index_shards,
             query_timeout: milliseconds("SPANDREL_QUERY_TIMEOUT_MS")?,
             ingest_timeout: milliseconds("SPANDREL_INGEST_TIMEOUT_MS")?,
-            max_body_bytes: number(text, "SPANDREL_MAX_BODY_BYTES", 64 << 20, "bytes")?,
+            max_body_bytes: parsed(text, "SPANDREL_MAX_BODY_BYTES", 64 << 20, "bytes")?,
             base_path,
             raw_path,
         })
     }
 }
 
-fn number<T: FromStr>(
+/// The value of a variable that `text` finds, or `default`.
+///
+/// # Errors
+/// The value is not of its kind.
+pub fn parsed<T: FromStr>(
     text: impl Fn(&'static str) -> Option<String>,
     name: &'static str,
     default: T,

@@ -12,12 +12,13 @@ mod metrics;
 mod receive;
 mod refusal;
 mod rules;
+mod series_guard;
+mod settings;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State as Extracted};
@@ -26,78 +27,17 @@ use edge::guard::{Asked, Failure};
 use storage::write::Writer;
 use tokio::sync::Semaphore;
 use wire::otlp::Format;
-use wire::otlp::metrics::Translation;
 
 pub use cors::Origins;
 pub use metrics::Metrics;
 pub use rules::is_endpoint;
+pub use settings::Settings;
 pub use wire::Limits;
+pub use wire::otlp::metrics::{Translation, TranslationStrategy};
 
 use budget::Budget;
 use refusal::{Protocol, Refusal};
-
-/// What bounds ingestion.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Bounds of one request.
-    pub limits: Limits,
-    /// Bytes of bodies, compressed and decompressed, that all requests together may hold.
-    pub budget_bytes: usize,
-    /// How long a request waits for its part of the budget before it is sent away with "retry later".
-    pub budget_wait: Duration,
-    /// How long a request may take from its first byte to its answer.
-    pub timeout: Duration,
-    /// Bodies up to this size are decoded on the thread that received them; larger ones on a thread of their own, so
-    /// that they do not hold up other connections. 1 MiB of OTLP takes about 5 ms, a hop 20 µs.
-    pub inline_bytes: usize,
-    /// Larger bodies that are decoded at once.
-    pub cpu_permits: usize,
-    /// Web pages that may send telemetry from a browser.
-    pub origins: Origins,
-    /// How metrics of OTLP become series.
-    pub translation: Translation,
-}
-
-/// Resource attributes that become labels of every series: those that Prometheus' guide to OpenTelemetry recommends.
-/// Source: prometheus.io, "Using Prometheus as your OpenTelemetry backend".
-const PROMOTED: [&str; 18] = [
-    "service.instance.id",
-    "service.name",
-    "service.namespace",
-    "service.version",
-    "cloud.availability_zone",
-    "cloud.region",
-    "container.name",
-    "deployment.environment",
-    "deployment.environment.name",
-    "k8s.cluster.name",
-    "k8s.container.name",
-    "k8s.cronjob.name",
-    "k8s.daemonset.name",
-    "k8s.deployment.name",
-    "k8s.job.name",
-    "k8s.namespace.name",
-    "k8s.pod.name",
-    "k8s.statefulset.name",
-];
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            limits: Limits::default(),
-            budget_bytes: 256 << 20,
-            budget_wait: Duration::from_secs(2),
-            timeout: Duration::from_secs(25),
-            inline_bytes: 1 << 20,
-            cpu_permits: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            origins: Origins::Any,
-            translation: Translation {
-                promote_resource_attributes: PROMOTED.map(str::to_owned).to_vec(),
-                ..Translation::default()
-            },
-        }
-    }
-}
+use series_guard::SeriesGuard;
 
 /// What all requests share. Cheap to clone.
 #[derive(Clone)]
@@ -109,6 +49,7 @@ struct Shared {
     budget: Budget,
     cpu: Arc<Semaphore>,
     metrics: Metrics,
+    series: SeriesGuard,
 }
 
 impl State {
@@ -116,7 +57,14 @@ impl State {
     pub fn new(writer: Arc<Writer>, settings: Settings) -> Self {
         let budget = Budget::new(settings.budget_bytes, settings.budget_wait);
         let cpu = Arc::new(Semaphore::new(settings.cpu_permits.max(1)));
-        Self(Arc::new(Shared { writer, settings, budget, cpu, metrics: Metrics::default() }))
+        Self(Arc::new(Shared {
+            writer,
+            settings,
+            budget,
+            cpu,
+            metrics: Metrics::default(),
+            series: SeriesGuard::default(),
+        }))
     }
 
     /// Appends what was counted to a page of metrics.

@@ -1,6 +1,7 @@
 //! What ingestion counts.
 
 use edge::metrics::{Counter, Page};
+use wire::{Reason, Rejected};
 
 use crate::refusal::{Kind, Refusal};
 use crate::rules::Endpoint;
@@ -25,11 +26,18 @@ pub struct Metrics {
     pub(crate) decompressed_bytes: Counter,
     pub(crate) encoded_bytes: Counter,
     refusals: [Counter; Kind::ALL.len()],
+    rejected_samples: [Counter; Reason::ALL.len()],
 }
 
 impl Metrics {
     pub(crate) fn refused(&self, refusal: &Refusal) {
         self.refusals[refusal.kind() as usize].add(1);
+    }
+
+    pub(crate) fn rejected(&self, rejected: &Rejected) {
+        for ((reason, _), counter) in Reason::ALL.iter().zip(&self.rejected_samples) {
+            counter.add(rejected.of(*reason));
+        }
     }
 
     /// The counters of what an endpoint receives.
@@ -72,6 +80,14 @@ impl Metrics {
                 (r#"outcome="accepted""#, self.samples.accepted.get()),
                 (r#"outcome="rejected""#, self.samples.rejected.get()),
             ],
+        );
+        let labels = Reason::ALL.map(|(_, name)| format!(r#"reason="{name}""#));
+        let rejected: Vec<(&str, u64)> =
+            labels.iter().zip(&self.rejected_samples).map(|(label, n)| (label.as_str(), n.get())).collect();
+        page.counters(
+            "spandrel_ingest_rejected_samples_total",
+            "Samples, histograms and exemplars that were left out, by reason.",
+            &rejected,
         );
         page.counters(
             "spandrel_ingest_log_records_total",

@@ -1,6 +1,7 @@
 //! What every endpoint does with a request: read, decompress, decode, encode, store, answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use edge::guard::{RequestId, Served};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use model::{ContentHash, Signal, TenantId};
+use model::{ContentHash, SeriesBatch, Signal, TenantId};
 use storage::Calls;
 use storage::block::logs::EncodedLogs;
 use storage::block::series::EncodedSeries;
@@ -17,7 +18,7 @@ use storage::block::spans::EncodedSpans;
 use storage::object::PutOutcome;
 use wire::otlp::Format;
 use wire::remote_write::{self, Version};
-use wire::{Encoding, Limits};
+use wire::{Encoding, Limits, Reason, Rejected};
 
 use crate::refusal::Refusal;
 use crate::rules::Endpoint;
@@ -33,6 +34,8 @@ struct Prepared {
     error_message: String,
     body_bytes: usize,
     written: Written,
+    /// Of samples: why they were rejected.
+    rejected: Rejected,
 }
 
 /// A file to be stored.
@@ -151,12 +154,12 @@ async fn store(
     let work_bytes = body.len() + decompressed_bytes(&body, encoding, &shared.settings.limits);
     held.grow(work_bytes).await?;
     let prepared = if work_bytes <= shared.settings.inline_bytes {
-        prepare(&body, &tenant, message, encoding, &shared.settings)?
+        prepare(shared, &body, &tenant, message, encoding)?
     } else {
         let (tenant, shared, permits) = (tenant.clone(), Arc::clone(shared), Arc::clone(&shared.cpu));
         let permit = permits.acquire_owned().await.expect("invariant: the semaphore is never closed");
         let work = move || {
-            let prepared = prepare(&body, &tenant, message, encoding, &shared.settings);
+            let prepared = prepare(&shared, &body, &tenant, message, encoding);
             drop(permit);
             prepared
         };
@@ -190,6 +193,7 @@ async fn store(
     }
     of_signal.accepted.add(n_accepted);
     of_signal.rejected.add(n_rejected);
+    metrics.rejected(&prepared.rejected);
     Ok(match message {
         Message::Traces(format) => {
             success(format, wire::otlp::traces_response(format, n_rejected, &prepared.error_message))
@@ -220,13 +224,13 @@ fn decompressed_bytes(body: &[u8], encoding: Encoding, limits: &Limits) -> usize
 
 /// The CPU's part: body to block.
 fn prepare(
+    shared: &Shared,
     body: &Bytes,
     tenant: &TenantId,
     message: Message,
     encoding: Encoding,
-    settings: &Settings,
 ) -> Result<Prepared, wire::Error> {
-    let Settings { limits, translation, .. } = settings;
+    let Settings { limits, translation, .. } = &shared.settings;
     let body = wire::decompress(body, encoding, limits)?;
     match message {
         Message::Traces(format) => {
@@ -243,20 +247,24 @@ fn prepare(
                 error_message: decoded.error_message,
                 body_bytes: body.len(),
                 written: Written::default(),
+                rejected: Rejected::default(),
             })
         }
         Message::Metrics(format) => {
             let content = storage::write::content_hash(tenant, Signal::Metrics, &body);
-            let decoded = wire::otlp::metrics::decode_metrics(&body, format, translation, limits)?;
+            let limits = in_time(&shared.settings);
+            let mut decoded = wire::otlp::metrics::decode_metrics(&body, format, translation, &limits)?;
+            admit(shared, tenant, &mut decoded.batch, &mut decoded.rejected);
             let block = storage::block::series::encode(&decoded.batch);
             Ok(Prepared {
                 content,
                 n_accepted: decoded.batch.n_samples() as u64,
                 block: block.map(|block| Block::Series(Box::new(block))),
-                n_rejected: decoded.rejected_points,
-                error_message: decoded.error_message,
+                n_rejected: decoded.rejected.n(),
+                error_message: decoded.rejected.message().to_owned(),
                 body_bytes: body.len(),
                 written: Written::default(),
+                rejected: decoded.rejected,
             })
         }
         Message::Logs(format) => {
@@ -271,27 +279,59 @@ fn prepare(
                 error_message: decoded.error_message,
                 body_bytes: body.len(),
                 written: Written::default(),
+                rejected: Rejected::default(),
             })
         }
         Message::RemoteWrite(version) => {
             let content = storage::write::content_hash(tenant, Signal::Metrics, &body);
-            let decoded = remote_write::decode(&body, version, limits)?;
+            let mut decoded = remote_write::decode(&body, version, &in_time(&shared.settings))?;
+            let mut written = Written {
+                samples: decoded.n_samples,
+                histograms: decoded.n_histograms,
+                exemplars: decoded.n_exemplars,
+            };
+            if admit(shared, tenant, &mut decoded.batch, &mut decoded.rejected) {
+                let batch = &decoded.batch;
+                written = Written {
+                    samples: batch.time_ms.len() as u64,
+                    histograms: batch.histograms.len() as u64,
+                    exemplars: batch.exemplars.len() as u64,
+                };
+            }
             let block = storage::block::series::encode(&decoded.batch);
             Ok(Prepared {
                 content,
                 block: block.map(|block| Block::Series(Box::new(block))),
-                n_accepted: decoded.n_samples + decoded.n_histograms,
-                n_rejected: decoded.n_rejected,
-                error_message: decoded.error_message,
+                n_accepted: written.samples + written.histograms,
+                n_rejected: decoded.rejected.n(),
+                error_message: decoded.rejected.message().to_owned(),
                 body_bytes: body.len(),
-                written: Written {
-                    samples: decoded.n_samples,
-                    histograms: decoded.n_histograms,
-                    exemplars: decoded.n_exemplars,
-                },
+                written,
+                rejected: decoded.rejected,
             })
         }
     }
+}
+
+/// The limits with the times between which samples are taken now.
+fn in_time(settings: &Settings) -> Limits {
+    let now_ms = edge::clock::now_ns() / 1_000_000;
+    let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    Limits {
+        min_time_ms: settings.max_sample_age.map_or(i64::MIN, |age| now_ms.saturating_sub(ms(age))),
+        max_time_ms: settings.max_sample_future.map_or(i64::MAX, |future| now_ms.saturating_add(ms(future))),
+        ..settings.limits
+    }
+}
+
+/// Drops series over the tenant's limit, and counts what was rejected by reason; says whether any series was dropped.
+fn admit(shared: &Shared, tenant: &TenantId, batch: &mut SeriesBatch, rejected: &mut Rejected) -> bool {
+    let Some(max) = shared.settings.max_series_per_tenant else { return false };
+    let n_dropped = shared.series.admit(tenant, edge::clock::now_ns() / 1_000_000, max, batch);
+    rejected.add(Reason::SeriesLimit, n_dropped, || {
+        format!("tenant {tenant} has {max} series in this hour already: new ones are left out")
+    });
+    n_dropped > 0
 }
 
 /// The answer to a write: what was kept is stored, and what was not is said with a status that stops the sender from

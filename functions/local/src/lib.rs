@@ -30,7 +30,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Receive, store and answer (the default)
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Show what is stored, by tenant, hour and level
     Inspect(inspect::Args),
     /// Measure this program on this machine
@@ -39,8 +39,8 @@ enum Command {
 
 /// Runs a command line to its end.
 pub fn run(cli: Cli) -> ExitCode {
-    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(args) => exit_code(serve::run(args)),
+    match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
+        Command::Serve(args) => exit_code(serve::run(*args)),
         Command::Inspect(args) => exit_code(inspect::run(&args)),
         Command::Bench(args) => bench::run(args),
     }

@@ -17,8 +17,10 @@ mod error;
 mod limits;
 pub mod otlp;
 mod protobuf;
+mod rejected;
 pub mod remote_write;
 
 pub use encoding::{Encoding, decompress};
 pub use error::{Error, ErrorKind};
 pub use limits::Limits;
+pub use rejected::{Reason, Rejected};

@@ -23,6 +23,12 @@ pub struct Limits {
     pub max_label_value_bytes: usize,
     /// The most samples of series in one request.
     pub max_samples: usize,
+    /// The most series in one request.
+    pub max_series: usize,
+    /// No sample is earlier, ms since the epoch.
+    pub min_time_ms: i64,
+    /// No sample is later, ms since the epoch.
+    pub max_time_ms: i64,
 }
 
 impl Default for Limits {
@@ -36,11 +42,25 @@ impl Default for Limits {
             max_labels: 128,
             max_label_value_bytes: 16 << 10,
             max_samples: 1 << 20,
+            max_series: 1 << 18,
+            min_time_ms: i64::MIN,
+            max_time_ms: i64::MAX,
         }
     }
 }
 
 impl Limits {
+    /// Why a sample of this time is left out, if it is.
+    pub(crate) fn fault_of_time(&self, time_ms: i64) -> Option<&'static str> {
+        if time_ms < self.min_time_ms {
+            Some("is older than allowed")
+        } else if time_ms > self.max_time_ms {
+            Some("lies further in the future than allowed")
+        } else {
+            None
+        }
+    }
+
     /// The longest JSON text of one value or one map.
     pub(crate) fn max_json_bytes(&self) -> usize {
         self.max_string_bytes.saturating_mul(4)

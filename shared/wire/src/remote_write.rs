@@ -18,6 +18,7 @@ use model::{Labels, SeriesBatch};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::protobuf::{Broken, END, Reader, fixed64, length, varint};
+use crate::rejected::{Reason, Rejected};
 
 /// The message in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +62,7 @@ pub struct DecodedWrite {
     /// Exemplars in it, likewise.
     pub n_exemplars: u64,
     /// Samples, histograms and exemplars that were rejected.
-    pub n_rejected: u64,
-    /// Why the first of them were, empty if none was; for the sender.
-    pub error_message: String,
+    pub rejected: Rejected,
 }
 
 /// The longest name of a label.
@@ -88,11 +87,18 @@ pub fn decode(body: &[u8], version: Version, limits: &Limits) -> Result<DecodedW
         Version::V2 => request.v2(Reader::new(body)),
     };
     read.map_err(|broken| broken.in_body(body))?;
-    if request.builder.n_samples() > limits.max_samples {
-        return Err(Error::TooMany { limit: limits.max_samples, what: "samples" });
+    if let Some(excess) = excess(&request.builder, limits) {
+        return Err(excess);
     }
     request.said.batch = request.builder.finish();
     Ok(request.said)
+}
+
+/// What there is more of than a request may hold: then it is refused as a whole.
+pub(crate) fn excess(builder: &SeriesBuilder, limits: &Limits) -> Option<Error> {
+    let over = |n: usize, limit: usize, what| (n > limit).then_some(Error::TooMany { limit, what });
+    over(builder.n_samples(), limits.max_samples, "samples")
+        .or_else(|| over(builder.n_series(), limits.max_series, "series"))
 }
 
 struct Request<'a> {
@@ -102,6 +108,9 @@ struct Request<'a> {
     symbols: Vec<(&'a [u8], Option<u32>)>,
     said: DecodedWrite,
 }
+
+/// Why labels are not taken, also in words.
+type Fault = (Reason, String);
 
 /// What of a series has to wait until its labels are known.
 #[derive(Clone, Copy)]
@@ -159,7 +168,7 @@ impl<'a> Request<'a> {
                             END => break,
                             METADATA => {
                                 let metadata = fields.message()?;
-                                if let Ok(series) = labels {
+                                if let &Ok(series) = &labels {
                                     self.metadata_v2(metadata, series)?;
                                 }
                             }
@@ -176,21 +185,12 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Whether there are more samples than allowed: the rest need not be read.
+    /// Whether there is more than allowed: the rest need not be read.
     fn is_full(&self) -> bool {
-        self.builder.n_samples() > self.limits.max_samples
+        excess(&self.builder, self.limits).is_some()
     }
 
-    /// Counts what is left out.
-    #[cold]
-    fn reject(&mut self, n: u64, why: impl FnOnce() -> String) {
-        self.said.n_rejected += n;
-        if self.said.error_message.is_empty() && n > 0 {
-            self.said.error_message = why();
-        }
-    }
-
-    fn labels_v1(&mut self, mut series: Reader<'a>) -> Result<Result<u32, String>, Broken> {
+    fn labels_v1(&mut self, mut series: Reader<'a>) -> Result<Result<u32, Fault>, Broken> {
         const LABEL: u32 = length(1);
         let mut fault = None;
         let (mut n_labels, mut has_name) = (0, false);
@@ -203,7 +203,7 @@ impl<'a> Request<'a> {
                     has_name |= name == METRIC_NAME.as_bytes() && !value.is_empty();
                     fault = fault.or_else(|| self.label_fault(name, value, n_labels));
                     if fault.is_none() && self.builder.label_utf8(name, value).is_err() {
-                        fault = Some("a label is not UTF-8".to_owned());
+                        fault = Some((Reason::Labels, "a label is not UTF-8".to_owned()));
                     }
                 }
                 tag => series.skip(tag)?,
@@ -212,7 +212,7 @@ impl<'a> Request<'a> {
         Ok(self.close(fault, has_name))
     }
 
-    fn labels_v2(&mut self, mut series: Reader<'a>) -> Result<Result<u32, String>, Broken> {
+    fn labels_v2(&mut self, mut series: Reader<'a>) -> Result<Result<u32, Fault>, Broken> {
         const LABEL_REFS: u32 = length(1);
         const LABEL_REF: u32 = varint(1);
         let mut references = Vec::new();
@@ -224,14 +224,16 @@ impl<'a> Request<'a> {
                 tag => series.skip(tag)?,
             }
         }
-        let mut fault = (references.len() % 2 == 1).then(|| "labels_refs are not pairs".to_owned());
+        let mut fault =
+            (references.len() % 2 == 1).then(|| (Reason::Labels, "labels_refs are not pairs".to_owned()));
         let mut has_name = false;
         for (n_before, pair) in references.chunks_exact(2).enumerate() {
             if fault.is_some() {
                 break;
             }
             let (Some(name), Some(value)) = (self.symbol(pair[0]), self.symbol(pair[1])) else {
-                fault = Some("labels_refs name a symbol that is not there".to_owned());
+                let text = "labels_refs name a symbol that is not there";
+                fault = Some((Reason::Labels, text.to_owned()));
                 break;
             };
             has_name |= name == METRIC_NAME.as_bytes() && !value.is_empty();
@@ -239,7 +241,7 @@ impl<'a> Request<'a> {
             if fault.is_none() {
                 match (self.symbol_position(pair[0]), self.symbol_position(pair[1])) {
                     (Some(name), Some(value)) => self.builder.label_at(name, value),
-                    _ => fault = Some("a label is not UTF-8".to_owned()),
+                    _ => fault = Some((Reason::Labels, "a label is not UTF-8".to_owned())),
                 }
             }
         }
@@ -259,37 +261,44 @@ impl<'a> Request<'a> {
         symbol.1
     }
 
-    fn label_fault(&self, name: &[u8], value: &[u8], n_labels: usize) -> Option<String> {
-        if n_labels > self.limits.max_labels {
-            return Some(format!("a series has more than {} labels", self.limits.max_labels));
-        }
-        if name.len() > MAX_LABEL_NAME_BYTES {
-            return Some(format!("a label's name is longer than {MAX_LABEL_NAME_BYTES} bytes"));
-        }
-        if value.len() > self.limits.max_label_value_bytes {
-            let name = String::from_utf8_lossy(name);
-            return Some(format!(
-                "label {name:?} is longer than {} bytes",
-                self.limits.max_label_value_bytes
-            ));
-        }
-        None
+    fn label_fault(&self, name: &[u8], value: &[u8], n_labels: usize) -> Option<Fault> {
+        let (most, longest) = (self.limits.max_labels, self.limits.max_label_value_bytes);
+        let text = if n_labels > most {
+            format!("a series has more than {most} labels")
+        } else if name.len() > MAX_LABEL_NAME_BYTES {
+            format!("a label's name is longer than {MAX_LABEL_NAME_BYTES} bytes")
+        } else if value.len() > longest {
+            format!("label {:?} is longer than {longest} bytes", String::from_utf8_lossy(name))
+        } else {
+            return None;
+        };
+        Some((Reason::LabelLimits, text))
     }
 
-    fn close(&mut self, fault: Option<String>, has_name: bool) -> Result<u32, String> {
-        let fault = fault.or_else(|| (!has_name).then(|| "a series has no label __name__".to_owned()));
-        if let Some(fault) = fault {
+    fn close(&mut self, fault: Option<Fault>, has_name: bool) -> Result<u32, Fault> {
+        let nameless = || (Reason::Labels, "a series has no label __name__".to_owned());
+        if let Some(fault) = fault.or_else(|| (!has_name).then(nameless)) {
             self.builder.abandon_labels();
             return Err(fault);
         }
-        self.builder.close_labels(Temporality::Cumulative).map_err(|bad| bad.to_string())
+        let closed = self.builder.close_labels(Temporality::Cumulative);
+        closed.map_err(|bad| (Reason::Labels, bad.to_string()))
+    }
+
+    /// Whether a sample of this time is kept.
+    fn takes_time(&mut self, time_ms: i64) -> bool {
+        let fault = self.limits.fault_of_time(time_ms);
+        if let Some(fault) = fault {
+            self.said.rejected.add(Reason::Time, 1, || format!("a sample {fault}"));
+        }
+        fault.is_none()
     }
 
     fn samples(
         &mut self,
         mut series: Reader<'a>,
         at: Numbers,
-        labels: Result<u32, String>,
+        labels: Result<u32, Fault>,
     ) -> Result<(), Broken> {
         let mut n_rejected = 0;
         loop {
@@ -298,20 +307,24 @@ impl<'a> Request<'a> {
                 break;
             } else if tag == at.samples {
                 let (value, time_ms, start_ms) = sample(series.message()?)?;
-                if let Ok(series) = labels {
-                    self.said.n_samples += 1;
-                    self.builder.sample(series, time_ms, value, start_ms);
-                } else {
-                    n_rejected += 1;
+                match &labels {
+                    &Ok(series) if self.takes_time(time_ms) => {
+                        self.said.n_samples += 1;
+                        self.builder.sample(series, time_ms, value, start_ms);
+                    }
+                    Ok(_) => {}
+                    Err(_) => n_rejected += 1,
                 }
             } else if tag == at.histograms {
                 let sample = histogram(series.message()?)?;
                 match (&labels, sample) {
                     (Ok(series), Ok(sample)) => {
-                        self.said.n_histograms += 1;
-                        self.builder.histogram(*series, sample);
+                        if self.takes_time(sample.time_ms) {
+                            self.said.n_histograms += 1;
+                            self.builder.histogram(*series, sample);
+                        }
                     }
-                    (Ok(_), Err(fault)) => self.reject(1, || fault.to_owned()),
+                    (Ok(_), Err(fault)) => self.said.rejected.add(Reason::Value, 1, || fault.to_owned()),
                     (Err(_), _) => n_rejected += 1,
                 }
             } else if tag == at.exemplars {
@@ -321,15 +334,18 @@ impl<'a> Request<'a> {
                         self.said.n_exemplars += 1;
                         self.builder.exemplar(*series, exemplar);
                     }
-                    (Ok(_), None) => self.reject(1, || "an exemplar's labels are not texts".to_owned()),
+                    (Ok(_), None) => {
+                        let text = "an exemplar's labels are not texts, or too long";
+                        self.said.rejected.add(Reason::Value, 1, || text.to_owned());
+                    }
                     (Err(_), _) => n_rejected += 1,
                 }
             } else {
                 series.skip(tag)?;
             }
         }
-        if let Err(fault) = labels {
-            self.reject(n_rejected, || fault);
+        if let Err((reason, text)) = labels {
+            self.said.rejected.add(reason, n_rejected, || text);
         }
         Ok(())
     }

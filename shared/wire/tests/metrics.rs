@@ -176,8 +176,8 @@ fn histograms_become_buckets() {
             "latency_seconds_sum{} 12.5",
         ]
     );
-    assert_eq!(decoded.rejected_points, 1);
-    assert!(decoded.error_message.contains("latency_seconds"), "{}", decoded.error_message);
+    assert_eq!(decoded.rejected.n(), 1);
+    assert!(decoded.rejected.message().contains("latency_seconds"), "{}", decoded.rejected.message());
     let exemplar = &decoded.batch.exemplars[0];
     assert_eq!(exemplar.labels.get("trace_id"), "ab".repeat(16));
     assert_eq!((exemplar.labels.get("user"), exemplar.value), ("u", 1.5));
@@ -228,7 +228,7 @@ fn exponential_histograms_become_native_ones() {
     let histogram = &decoded.batch.histograms[0].histogram;
     assert_eq!(histogram.schema, 8);
     assert_eq!(histogram.positive.iter().collect::<Vec<_>>(), [(2, 4.0), (3, 1.0)]);
-    assert_eq!(of(coarse).rejected_points, 1);
+    assert_eq!(of(coarse).rejected.n(), 1);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn points_without_a_value_are_stale() {
     let gauge = Data::Gauge(otlp::Gauge { data_points: vec![point, nothing] });
     let decoded = read(&request(vec![], vec![metric("g", "", gauge)]), &Translation::default());
     assert_eq!(decoded.batch.value.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), [STALE_BITS]);
-    assert_eq!(decoded.rejected_points, 1);
+    assert_eq!(decoded.rejected.n(), 1);
 }
 
 #[test]

@@ -193,11 +193,31 @@ fn series_of_version_one_come_with_sorted_labels() {
     let batch = decoded.batch;
     assert_eq!(shown(&batch)[0], "__name__=up,instance=i,job=b 0.5@1 1@2");
     assert_eq!(batch.value[2].to_bits(), STALE_BITS, "bits are kept");
-    assert_eq!((decoded.n_samples, decoded.n_rejected), (3, 0));
+    assert_eq!((decoded.n_samples, decoded.rejected.n()), (3, 0));
     assert_eq!(
         (batch.metadata[0].metric_type, batch.metadata[0].help.as_str()),
         (MetricType::Gauge, "Is it?")
     );
+}
+
+#[test]
+fn samples_out_of_time_are_left_out_and_too_many_series_refuse_the_request() {
+    let request = WriteRequest {
+        timeseries: vec![
+            up(&[("a", "1")], vec![sample(1.0, 9), sample(2.0, 10), sample(3.0, 20), sample(4.0, 21)]),
+            up(&[("a", "2")], vec![sample(5.0, 15)]),
+        ],
+        metadata: vec![],
+    };
+    let body = request.encode_to_vec();
+    let limits = Limits { min_time_ms: 10, max_time_ms: 20, ..Limits::default() };
+    let decoded = decode(&body, Version::V1, &limits).expect("a request");
+    assert_eq!(shown(&decoded.batch), ["__name__=up,a=1 2@10 3@20", "__name__=up,a=2 5@15"]);
+    assert_eq!((decoded.n_samples, decoded.rejected.of(wire::Reason::Time)), (3, 2));
+    assert_eq!(decoded.rejected.message(), "a sample is older than allowed");
+    let limits = Limits { max_series: 1, ..Limits::default() };
+    let error = decode(&body, Version::V1, &limits).expect_err("two series");
+    assert_eq!(error.to_string(), "body holds more than 1 series");
 }
 
 #[test]
@@ -216,7 +236,7 @@ fn what_is_invalid_is_left_out_and_counted() {
     };
     let decoded = read(&request.encode_to_vec(), Version::V1);
     assert_eq!(shown(&decoded.batch), ["__name__=up 1@1 2@2", "__name__=up,ok=1 1@1 2@2"]);
-    assert_eq!((decoded.n_rejected, decoded.error_message.as_str()), (6, "a series has no label __name__"));
+    assert_eq!((decoded.rejected.n(), decoded.rejected.message()), (6, "a series has no label __name__"));
 }
 
 #[test]
@@ -244,7 +264,7 @@ fn version_two_refers_to_symbols() {
         (batch.metadata[0].family.as_str(), batch.metadata[0].help.as_str()),
         ("latency_seconds", "How long")
     );
-    assert_eq!((decoded.n_samples, decoded.n_exemplars, decoded.n_rejected), (1, 1, 1));
+    assert_eq!((decoded.n_samples, decoded.n_exemplars, decoded.rejected.n()), (1, 1, 1));
 }
 
 #[test]
@@ -286,7 +306,7 @@ fn histograms_have_absolute_counts() {
     assert_eq!(first.histogram.positive.iter().collect::<Vec<_>>(), [(-1, 2.0), (0, 3.0), (4, 2.0)]);
     assert!(first.histogram.is_integer && !second.histogram.is_integer);
     assert_eq!(second.histogram.custom_bounds, [1.0]);
-    assert_eq!((decoded.n_histograms, decoded.n_rejected), (2, 1));
+    assert_eq!((decoded.n_histograms, decoded.rejected.n()), (2, 1));
 }
 
 #[test]

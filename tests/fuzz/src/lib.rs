@@ -15,6 +15,9 @@ pub const LIMITS: Limits = Limits {
     max_labels: 16,
     max_label_value_bytes: 1 << 10,
     max_samples: 1 << 12,
+    max_series: 1 << 10,
+    min_time_ms: i64::MIN,
+    max_time_ms: i64::MAX,
 };
 
 /// Decodes a body as spans and as log records. What was accepted must survive the file format and both renderings, and be bounded in size.

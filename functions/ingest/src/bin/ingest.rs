@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         let settings = Settings::from_env()?;
         let (objects, index) = (settings.object_store.parse()?, settings.index.parse()?);
         let store = open::open(&objects, &index, settings.index_shards).await?;
-        let defaults = ingest::Settings::default();
+        let defaults = ingest::Settings::default().with_variables(edge::config::variable)?;
         let state = ingest::State::new(
             Arc::new(Writer::new(store)),
             ingest::Settings {

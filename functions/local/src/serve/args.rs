@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use edge::open::{self, Location};
-use ingest::Origins;
+use ingest::{Origins, Translation, TranslationStrategy};
 
 /// Arguments of `spandrel serve`.
 #[derive(Debug, Clone, clap::Args)]
@@ -65,12 +65,63 @@ pub struct Args {
     /// How long one ingest request may take
     #[arg(long, env = "SPANDREL_INGEST_TIMEOUT_MS", value_name = "MS", default_value_t = 25_000)]
     pub ingest_timeout_ms: u64,
+    /// How OTLP metrics become series
+    #[command(flatten)]
+    pub otlp: OtlpArgs,
+    /// The most labels of a series
+    #[arg(long, env = "SPANDREL_MAX_LABELS", value_name = "N", default_value_t = 128)]
+    pub max_labels: usize,
+    /// The longest value of a label
+    #[arg(long, env = "SPANDREL_MAX_LABEL_VALUE_BYTES", value_name = "BYTES", default_value_t = 16 << 10)]
+    pub max_label_value_bytes: usize,
+    /// The most series of a tenant in an hour [default: any number]
+    #[arg(long, env = "SPANDREL_MAX_SERIES_PER_TENANT", value_name = "N")]
+    pub max_series_per_tenant: Option<usize>,
+    /// The oldest sample that is taken [default: any]
+    #[arg(long, env = "SPANDREL_MAX_SAMPLE_AGE_MS", value_name = "MS")]
+    pub max_sample_age_ms: Option<u64>,
+    /// How far in the future a sample may lie [default: any]
+    #[arg(long, env = "SPANDREL_MAX_SAMPLE_FUTURE_MS", value_name = "MS")]
+    pub max_sample_future_ms: Option<u64>,
     /// How long one query may take
     #[arg(long, env = "SPANDREL_QUERY_TIMEOUT_MS", value_name = "MS", default_value_t = 25_000)]
     pub query_timeout_ms: u64,
     /// Web pages whose SDKs may send telemetry: all, none, or origins separated by commas
     #[arg(long, env = "SPANDREL_CORS_ORIGINS", value_name = "all|none|ORIGIN,…", default_value = "all")]
     pub cors_origins: String,
+}
+
+/// How OTLP metrics become series; by the names of Prometheus' own settings.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OtlpArgs {
+    /// How OTLP metrics are named, by Prometheus' names of its strategies
+    #[arg(
+        long = "otlp.translation-strategy",
+        env = "SPANDREL_OTLP_TRANSLATION_STRATEGY",
+        value_name = "STRATEGY",
+        default_value = "UnderscoreEscapingWithSuffixes"
+    )]
+    pub translation_strategy: TranslationStrategy,
+    /// Resource attributes that become labels of every series [default: those of Prometheus' guide]
+    #[arg(
+        long = "otlp.promote-resource-attributes",
+        env = "SPANDREL_OTLP_PROMOTE_RESOURCE_ATTRIBUTES",
+        value_name = "KEY,…",
+        value_delimiter = ','
+    )]
+    pub promote_resource_attributes: Option<Vec<String>>,
+    /// `target_info` also has the attributes that job and instance are made of
+    #[arg(
+        long = "otlp.keep-identifying-resource-attributes",
+        env = "SPANDREL_OTLP_KEEP_IDENTIFYING_RESOURCE_ATTRIBUTES"
+    )]
+    pub keep_identifying_resource_attributes: bool,
+    /// Explicit histograms become native ones with custom buckets
+    #[arg(long = "otlp.convert-histograms-to-nhcb", env = "SPANDREL_OTLP_CONVERT_HISTOGRAMS_TO_NHCB")]
+    pub convert_histograms_to_nhcb: bool,
+    /// The scope becomes labels of every series
+    #[arg(long = "otlp.promote-scope-metadata", env = "SPANDREL_OTLP_PROMOTE_SCOPE_METADATA")]
+    pub promote_scope_metadata: bool,
 }
 
 /// On or off.
@@ -138,13 +189,28 @@ impl Args {
 
     /// What bounds ingestion.
     pub(crate) fn ingest_settings(&self) -> ingest::Settings {
-        let limits = ingest::Settings::default().limits;
+        let defaults = ingest::Settings::default();
+        let limits = defaults.limits;
+        let promoted = self.otlp.promote_resource_attributes.clone();
         ingest::Settings {
             limits: ingest::Limits {
                 max_body_bytes: self.max_body_bytes,
                 max_compressed_bytes: limits.max_compressed_bytes.min(self.max_body_bytes),
+                max_labels: self.max_labels,
+                max_label_value_bytes: self.max_label_value_bytes,
                 ..limits
             },
+            translation: Translation {
+                strategy: self.otlp.translation_strategy,
+                promote_resource_attributes: promoted
+                    .unwrap_or(defaults.translation.promote_resource_attributes),
+                keep_identifying_resource_attributes: self.otlp.keep_identifying_resource_attributes,
+                convert_histograms_to_nhcb: self.otlp.convert_histograms_to_nhcb,
+                promote_scope_metadata: self.otlp.promote_scope_metadata,
+            },
+            max_series_per_tenant: self.max_series_per_tenant,
+            max_sample_age: self.max_sample_age_ms.map(Duration::from_millis),
+            max_sample_future: self.max_sample_future_ms.map(Duration::from_millis),
             budget_bytes: self.ingest_budget_bytes,
             timeout: Duration::from_millis(self.ingest_timeout_ms),
             origins: match self.cors_origins.as_str() {
@@ -167,7 +233,7 @@ mod tests {
     fn args(line: &str) -> Result<Args, clap::Error> {
         Cli::try_parse_from(std::iter::once("spandrel").chain(line.split_whitespace())).map(|cli| {
             match cli.command {
-                Some(crate::Command::Serve(args)) => args,
+                Some(crate::Command::Serve(args)) => *args,
                 _ => cli.serve,
             }
         })
@@ -199,6 +265,24 @@ mod tests {
         check("--listen.jaeger off", None, Some("127.0.0.1:13133"));
         check("--listen.jaeger=[::1]:0 --listen.health=off", Some("[::1]:0"), None);
         check("--classic-ports off --listen.jaeger 127.0.0.1:1", None, None);
+    }
+
+    #[test]
+    fn metrics_are_translated_as_told() {
+        let settings = args("").expect("defaults").ingest_settings();
+        let defaults = ingest::Settings::default();
+        assert_eq!(settings.translation, defaults.translation);
+        assert_eq!((settings.max_series_per_tenant, settings.max_sample_age), (None, None));
+        let line = "--otlp.translation-strategy NoTranslation --otlp.promote-resource-attributes a.b,c \
+                    --otlp.convert-histograms-to-nhcb --max-series-per-tenant 7 --max-sample-age-ms 5000";
+        let settings = args(line).expect(line).ingest_settings();
+        assert_eq!(settings.translation.strategy, TranslationStrategy::NoTranslation);
+        assert_eq!(settings.translation.promote_resource_attributes, ["a.b", "c"]);
+        assert!(settings.translation.convert_histograms_to_nhcb);
+        assert_eq!(settings.max_series_per_tenant, Some(7));
+        assert_eq!(settings.max_sample_age, Some(Duration::from_secs(5)));
+        let error = args("--otlp.translation-strategy Other").expect_err("no strategy");
+        assert!(error.to_string().contains("NoUTF8EscapingWithSuffixes"), "{error}");
     }
 
     #[test]

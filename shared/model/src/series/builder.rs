@@ -318,6 +318,31 @@ mod tests {
     }
 
     #[test]
+    fn series_can_be_dropped_with_what_they_have() {
+        let mut builder = SeriesBuilder::default();
+        for name in ["a", "b", "c", "d"] {
+            let series = closed(&mut builder, &[("n", name)]).expect("labels");
+            if name == "d" {
+                continue;
+            }
+            for at in 0..3 {
+                builder.sample(series, at, f64::from(series), i64::from(name == "c"));
+            }
+            let exemplar = Exemplar { time_ms: 1, value: f64::from(series), labels: crate::Labels::empty() };
+            builder.exemplar(series, exemplar);
+        }
+        let mut batch = builder.finish();
+        assert_eq!(batch.retain(|_, _| true), 0);
+        let is_wanted =
+            |batch: &SeriesBatch, series: usize| batch.symbols.get(batch.labels_of(series)[0].1) != "b";
+        assert_eq!(batch.retain(is_wanted), 4);
+        assert_eq!(shown(&batch), ["n=a 0@0 0@1 0@2", "n=c 2@0 2@1 2@2", "n=d "]);
+        assert_eq!(batch.start_ms, [0, 0, 0, 1, 1, 1]);
+        assert_eq!(batch.exemplars_of(1)[0].value.to_bits(), 2_f64.to_bits());
+        assert_eq!((batch.temporality.len(), batch.histogram_ends.len()), (3, 3));
+    }
+
+    #[test]
     fn labels_that_are_no_identity_are_refused() {
         let mut builder = SeriesBuilder::default();
         assert_eq!(closed(&mut builder, &[]), Err(BadLabels::None));

@@ -159,10 +159,63 @@ impl SeriesBatch {
         &self.histograms[range_of(&self.histogram_ends, series_idx)]
     }
 
+    /// Drops the series that `keep` does not want, with their samples; returns how many samples, histograms and
+    /// exemplars that were.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Self, usize) -> bool) -> u64 {
+        let kept: Vec<bool> = (0..self.n_series()).map(|series| keep(self, series)).collect();
+        if kept.iter().all(|&kept| kept) {
+            return 0;
+        }
+        let before = self.n_samples() + self.exemplars.len();
+        retain_entries(&mut self.labels, &self.label_ends, &kept);
+        retain_ends(&mut self.label_ends, &kept);
+        retain_entries(&mut self.time_ms, &self.sample_ends, &kept);
+        retain_entries(&mut self.value, &self.sample_ends, &kept);
+        if !self.start_ms.is_empty() {
+            retain_entries(&mut self.start_ms, &self.sample_ends, &kept);
+        }
+        retain_ends(&mut self.sample_ends, &kept);
+        retain_entries(&mut self.histograms, &self.histogram_ends, &kept);
+        retain_ends(&mut self.histogram_ends, &kept);
+        retain_entries(&mut self.exemplars, &self.exemplar_ends, &kept);
+        retain_ends(&mut self.exemplar_ends, &kept);
+        let mut series = kept.iter();
+        self.temporality.retain(|_| *series.next().expect("invariant: one entry per series"));
+        (before - self.n_samples() - self.exemplars.len()) as u64
+    }
+
     /// The exemplars of a series.
     pub fn exemplars_of(&self, series_idx: usize) -> &[Exemplar] {
         &self.exemplars[range_of(&self.exemplar_ends, series_idx)]
     }
+}
+
+/// Keeps the entries of the series that are kept.
+fn retain_entries<T>(entries: &mut Vec<T>, ends: &[u32], kept: &[bool]) {
+    let (mut entry, mut series) = (0, 0);
+    entries.retain(|_| {
+        while ends[series] <= entry {
+            series += 1;
+        }
+        entry += 1;
+        kept[series]
+    });
+}
+
+/// Keeps the ends of the series that are kept, counted anew.
+fn retain_ends(ends: &mut Vec<u32>, kept: &[bool]) {
+    let (mut start, mut total, mut series) = (0, 0, 0);
+    ends.retain_mut(|end| {
+        let length = *end - start;
+        start = *end;
+        let is_kept = kept[series];
+        series += 1;
+        if is_kept {
+            total += length;
+            *end = total;
+        }
+        is_kept
+    });
 }
 
 fn range_of(ends: &[u32], position: usize) -> std::ops::Range<usize> {

@@ -22,6 +22,9 @@ const TIGHT: Limits = Limits {
     max_labels: 4,
     max_label_value_bytes: 32,
     max_samples: 64,
+    max_series: 1 << 10,
+    min_time_ms: i64::MIN,
+    max_time_ms: i64::MAX,
 };
 
 /// What is done to bytes that were valid.

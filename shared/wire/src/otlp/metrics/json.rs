@@ -45,7 +45,7 @@ fn resources(request: &Value, limits: &Limits, translator: &mut Translator<'_>) 
             });
             for metric in list(scope_metrics, "metrics")? {
                 read_metric(metric, limits, translator)?;
-                if translator.is_full() {
+                if translator.excess().is_some() {
                     return Ok(());
                 }
             }

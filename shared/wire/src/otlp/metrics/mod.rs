@@ -14,9 +14,10 @@ use model::attribute::Attributes;
 use super::Format;
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::rejected::Rejected;
 use translate::Translator;
 
-pub use names::TranslationStrategy;
+pub use names::{TranslationStrategy, UnknownStrategy};
 
 /// How metrics are translated; by the names of Prometheus' configuration, with its defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,10 +39,8 @@ pub struct Translation {
 pub struct DecodedMetrics {
     /// The series.
     pub batch: SeriesBatch,
-    /// How many data points were rejected.
-    pub rejected_points: u64,
-    /// Why the first of them were, empty if none was; for the sender.
-    pub error_message: String,
+    /// Data points that were rejected.
+    pub rejected: Rejected,
 }
 
 /// Reads an `ExportMetricsServiceRequest`.
@@ -62,10 +61,10 @@ pub fn decode_metrics(
         Format::Protobuf => protobuf::read(body, limits, &mut translator)?,
         Format::Json => json::read(body, limits, &mut translator)?,
     }
-    if translator.is_full() {
-        return Err(Error::TooMany { limit: limits.max_samples, what: "samples" });
+    match translator.excess() {
+        Some(excess) => Err(excess),
+        None => Ok(translator.finish()),
     }
-    Ok(translator.finish())
 }
 
 /// What made the metrics.

@@ -16,6 +16,28 @@ pub enum TranslationStrategy {
     NoTranslation,
 }
 
+impl std::str::FromStr for TranslationStrategy {
+    type Err = UnknownStrategy;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStrategy> {
+        match text {
+            "UnderscoreEscapingWithSuffixes" => Ok(Self::UnderscoreEscapingWithSuffixes),
+            "UnderscoreEscapingWithoutSuffixes" => Ok(Self::UnderscoreEscapingWithoutSuffixes),
+            "NoUTF8EscapingWithSuffixes" => Ok(Self::NoUtf8EscapingWithSuffixes),
+            "NoTranslation" => Ok(Self::NoTranslation),
+            _ => Err(UnknownStrategy),
+        }
+    }
+}
+
+/// A text that names no [`TranslationStrategy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "takes UnderscoreEscapingWithSuffixes, UnderscoreEscapingWithoutSuffixes, NoUTF8EscapingWithSuffixes or \
+     NoTranslation"
+)]
+pub struct UnknownStrategy;
+
 impl TranslationStrategy {
     fn escapes(self) -> bool {
         matches!(self, Self::UnderscoreEscapingWithSuffixes | Self::UnderscoreEscapingWithoutSuffixes)

@@ -57,7 +57,7 @@ fn resource_metrics(
             SCOPE_METRICS => scope_metrics(fields.message()?, limits, translator)?,
             tag => fields.skip(tag)?,
         }
-        if translator.is_full() {
+        if translator.excess().is_some() {
             break;
         }
     }
@@ -102,7 +102,7 @@ fn scope_metrics(
             METRICS => metric(fields.message()?, limits, translator)?,
             tag => fields.skip(tag)?,
         }
-        if translator.is_full() {
+        if translator.excess().is_some() {
             return Ok(());
         }
     }

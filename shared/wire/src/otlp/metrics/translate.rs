@@ -20,7 +20,10 @@ use super::names::{self, NameKind};
 use super::{
     DecodedMetrics, ExemplarIn, Exponential, Kind, MetricIn, PointIn, PointValue, Scope, Translation,
 };
+use crate::error::Error;
 use crate::limits::Limits;
+use crate::rejected::{Reason, Rejected};
+use crate::remote_write::excess;
 
 /// The flag of a point that has no value.
 const NO_RECORDED_VALUE: u32 = 1;
@@ -40,8 +43,7 @@ pub(super) struct Translator<'t> {
     translation: &'t Translation,
     limits: &'t Limits,
     builder: SeriesBuilder,
-    n_rejected: u64,
-    error_message: String,
+    rejected: Rejected,
     resource: Resource,
     scope_labels: Vec<(String, String)>,
 }
@@ -65,31 +67,19 @@ impl<'t> Translator<'t> {
             translation,
             limits,
             builder: SeriesBuilder::default(),
-            n_rejected: 0,
-            error_message: String::new(),
+            rejected: Rejected::default(),
             resource: Resource::default(),
             scope_labels: Vec::new(),
         }
     }
 
     pub(super) fn finish(self) -> DecodedMetrics {
-        DecodedMetrics {
-            batch: self.builder.finish(),
-            rejected_points: self.n_rejected,
-            error_message: self.error_message,
-        }
+        DecodedMetrics { batch: self.builder.finish(), rejected: self.rejected }
     }
 
-    /// Whether there are more samples than allowed.
-    pub(super) fn is_full(&self) -> bool {
-        self.builder.n_samples() > self.limits.max_samples
-    }
-
-    fn reject(&mut self, n: u64, why: impl FnOnce() -> String) {
-        self.n_rejected += n;
-        if self.error_message.is_empty() {
-            self.error_message = why();
-        }
+    /// What there is more of than allowed, and how much would be: the rest need not be read.
+    pub(super) fn excess(&self) -> Option<Error> {
+        excess(&self.builder, self.limits)
     }
 
     pub(super) fn open_resource(&mut self, attributes: &Attributes) {
@@ -192,7 +182,7 @@ impl<'t> Translator<'t> {
         };
         let Some(name) = names::metric_name(&metric.name, &metric.unit, kind, self.translation.strategy)
         else {
-            self.reject(points.len() as u64, || {
+            self.rejected.add(Reason::Labels, points.len() as u64, || {
                 format!("metric {:?} has no name that can be used", cut(&metric.name))
             });
             return;
@@ -212,7 +202,7 @@ impl<'t> Translator<'t> {
         });
         let temporality = if is_delta { Temporality::Delta } else { Temporality::Cumulative };
         for point in points {
-            if self.is_full() {
+            if self.excess().is_some() {
                 return;
             }
             self.point(&name, temporality, point);
@@ -224,7 +214,7 @@ impl<'t> Translator<'t> {
         let too_long = labels.iter().any(|(_, value)| value.len() > self.limits.max_label_value_bytes);
         if labels.len() > self.limits.max_labels || too_long {
             let (most, longest) = (self.limits.max_labels, self.limits.max_label_value_bytes);
-            self.reject(1, || {
+            self.rejected.add(Reason::LabelLimits, 1, || {
                 format!(
                     "a point of metric {:?} has more than {most} labels, or one longer than {longest} bytes",
                     cut(name)
@@ -233,6 +223,10 @@ impl<'t> Translator<'t> {
             return;
         }
         let time_ms = (point.time_ns / 1_000_000) as i64;
+        if let Some(fault) = self.limits.fault_of_time(time_ms) {
+            self.rejected.add(Reason::Time, 1, || format!("a point of metric {:?} {fault}", cut(name)));
+            return;
+        }
         let interval =
             self.resource.times_ms.entry(time_ms.div_euclid(INFO_INTERVAL_MS)).or_insert((time_ms, time_ms));
         *interval = (interval.0.min(time_ms), interval.1.max(time_ms));
@@ -277,7 +271,7 @@ impl<'t> Translator<'t> {
             }
         };
         if let Some(fault) = fault {
-            self.reject(1, || format!("a point of metric {:?} {fault}", cut(name)));
+            self.rejected.add(Reason::Value, 1, || format!("a point of metric {:?} {fault}", cut(name)));
         }
     }
 

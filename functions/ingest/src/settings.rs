@@ -1,0 +1,163 @@
+//! What bounds ingestion and how metrics are named; as a function's environment says it.
+
+use std::time::Duration;
+
+use edge::config;
+use wire::Limits;
+use wire::otlp::metrics::Translation;
+
+use crate::Origins;
+
+/// What bounds ingestion.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Bounds of one request.
+    pub limits: Limits,
+    /// Bytes of bodies, compressed and decompressed, that all requests together may hold.
+    pub budget_bytes: usize,
+    /// How long a request waits for its part of the budget before it is sent away with "retry later".
+    pub budget_wait: Duration,
+    /// How long a request may take from its first byte to its answer.
+    pub timeout: Duration,
+    /// Bodies up to this size are decoded on the thread that received them; larger ones on a thread of their own, so
+    /// that they do not hold up other connections. 1 MiB of OTLP takes about 5 ms, a hop 20 µs.
+    pub inline_bytes: usize,
+    /// Larger bodies that are decoded at once.
+    pub cpu_permits: usize,
+    /// Web pages that may send telemetry from a browser.
+    pub origins: Origins,
+    /// How metrics of OTLP become series.
+    pub translation: Translation,
+    /// Series that a tenant may have in an hour, as this process sees them; `None` for any number.
+    pub max_series_per_tenant: Option<usize>,
+    /// The oldest sample that is taken; `None` for any age.
+    pub max_sample_age: Option<Duration>,
+    /// How far in the future a sample may lie; `None` for any.
+    pub max_sample_future: Option<Duration>,
+}
+
+/// Resource attributes that become labels of every series: those that Prometheus' guide to OpenTelemetry recommends.
+/// Source: prometheus.io, "Using Prometheus as your OpenTelemetry backend".
+const PROMOTED: [&str; 18] = [
+    "service.instance.id",
+    "service.name",
+    "service.namespace",
+    "service.version",
+    "cloud.availability_zone",
+    "cloud.region",
+    "container.name",
+    "deployment.environment",
+    "deployment.environment.name",
+    "k8s.cluster.name",
+    "k8s.container.name",
+    "k8s.cronjob.name",
+    "k8s.daemonset.name",
+    "k8s.deployment.name",
+    "k8s.job.name",
+    "k8s.namespace.name",
+    "k8s.pod.name",
+    "k8s.statefulset.name",
+];
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            budget_bytes: 256 << 20,
+            budget_wait: Duration::from_secs(2),
+            timeout: Duration::from_secs(25),
+            inline_bytes: 1 << 20,
+            cpu_permits: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            origins: Origins::Any,
+            translation: Translation {
+                promote_resource_attributes: PROMOTED.map(str::to_owned).to_vec(),
+                ..Translation::default()
+            },
+            max_series_per_tenant: None,
+            max_sample_age: None,
+            max_sample_future: None,
+        }
+    }
+}
+
+impl Settings {
+    /// These settings with what the environment's variables say, which are those of `spandrel serve`; `lookup` finds
+    /// a variable. An empty value is as good as none.
+    ///
+    /// # Errors
+    /// A variable's value is not of its kind.
+    pub fn with_variables(mut self, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, config::Error> {
+        let text = |name: &'static str| lookup(name).filter(|value| !value.is_empty());
+        let truth = |name| config::parsed(text, name, false, "true or false");
+        let optional = |name, takes| match text(name) {
+            None => Ok(None),
+            Some(_) => config::parsed(text, name, 0, takes).map(Some),
+        };
+        let translation = &mut self.translation;
+        translation.strategy = config::parsed(
+            text,
+            "SPANDREL_OTLP_TRANSLATION_STRATEGY",
+            translation.strategy,
+            "a translation strategy of Prometheus such as NoUTF8EscapingWithSuffixes",
+        )?;
+        if let Some(keys) = text("SPANDREL_OTLP_PROMOTE_RESOURCE_ATTRIBUTES") {
+            translation.promote_resource_attributes =
+                keys.split(',').map(|key| key.trim().to_owned()).collect();
+        }
+        translation.keep_identifying_resource_attributes =
+            truth("SPANDREL_OTLP_KEEP_IDENTIFYING_RESOURCE_ATTRIBUTES")?;
+        translation.convert_histograms_to_nhcb = truth("SPANDREL_OTLP_CONVERT_HISTOGRAMS_TO_NHCB")?;
+        translation.promote_scope_metadata = truth("SPANDREL_OTLP_PROMOTE_SCOPE_METADATA")?;
+        let limits = &mut self.limits;
+        limits.max_labels = config::parsed(text, "SPANDREL_MAX_LABELS", limits.max_labels, "a number")?;
+        limits.max_label_value_bytes =
+            config::parsed(text, "SPANDREL_MAX_LABEL_VALUE_BYTES", limits.max_label_value_bytes, "bytes")?;
+        self.max_series_per_tenant =
+            optional("SPANDREL_MAX_SERIES_PER_TENANT", "a number")?.map(|n: u64| n as usize);
+        self.max_sample_age =
+            optional("SPANDREL_MAX_SAMPLE_AGE_MS", "milliseconds")?.map(Duration::from_millis);
+        self.max_sample_future =
+            optional("SPANDREL_MAX_SAMPLE_FUTURE_MS", "milliseconds")?.map(Duration::from_millis);
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::otlp::metrics::TranslationStrategy;
+
+    use super::*;
+
+    fn settings(variables: &[(&str, &str)]) -> Result<Settings, config::Error> {
+        let find = |name: &str| variables.iter().find(|(other, _)| *other == name);
+        Settings::default().with_variables(|name| find(name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn the_environment_is_read_and_checked() {
+        let read = settings(&[]).expect("defaults");
+        assert_eq!(read.translation, Settings::default().translation);
+        let read = settings(&[
+            ("SPANDREL_OTLP_TRANSLATION_STRATEGY", "NoUTF8EscapingWithSuffixes"),
+            ("SPANDREL_OTLP_PROMOTE_RESOURCE_ATTRIBUTES", "a.b, c"),
+            ("SPANDREL_OTLP_PROMOTE_SCOPE_METADATA", "true"),
+            ("SPANDREL_MAX_SERIES_PER_TENANT", "9"),
+            ("SPANDREL_MAX_SAMPLE_AGE_MS", "1500"),
+            ("SPANDREL_MAX_LABELS", ""),
+        ])
+        .expect("settings");
+        assert_eq!(read.translation.strategy, TranslationStrategy::NoUtf8EscapingWithSuffixes);
+        assert_eq!(read.translation.promote_resource_attributes, ["a.b", "c"]);
+        assert!(read.translation.promote_scope_metadata);
+        assert_eq!((read.max_series_per_tenant, read.limits.max_labels), (Some(9), 128));
+        assert_eq!(read.max_sample_age, Some(Duration::from_millis(1500)));
+        for (name, value) in [
+            ("SPANDREL_OTLP_TRANSLATION_STRATEGY", "x"),
+            ("SPANDREL_MAX_LABELS", "-1"),
+            ("SPANDREL_MAX_SAMPLE_AGE_MS", "1s"),
+        ] {
+            let error = settings(&[(name, value)]).expect_err(name);
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+}
