@@ -46,6 +46,62 @@ pub struct InvalidRegex {
     pub source: Box<regex::Error>,
 }
 
+impl InvalidRegex {
+    /// What is wrong, in the words of Go's package `regexp` where they are known.
+    pub fn reason(&self) -> String {
+        let text = self.source.to_string();
+        let reason = text.rsplit("error: ").next().unwrap_or(&text).trim();
+        let pattern = &self.pattern;
+        match reason {
+            "unclosed group" => format!("missing closing ): `{pattern}`"),
+            "unopened group" => format!("unexpected ): `{pattern}`"),
+            "unclosed character class" => format!("missing closing ]: `{pattern}`"),
+            "repetition operator missing expression" => {
+                let operator = pattern.chars().find(|c| matches!(c, '*' | '+' | '?')).unwrap_or('*');
+                format!("missing argument to repetition operator: `{operator}`")
+            }
+            other => format!("{other}: `{pattern}`"),
+        }
+    }
+}
+
+/// A pattern of Go's syntax, anchored, in that of the crate `regex`: classes are of ASCII, and the dot takes line ends.
+/// Source: Go `regexp/syntax`; Prometheus `model/labels/regexp.go`.
+pub fn anchored(pattern: &str) -> String {
+    let mut out = String::from("^(?s:");
+    let mut rest = pattern;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let Some(escaped) = rest.chars().next() else {
+            out.push('\\');
+            break;
+        };
+        rest = &rest[escaped.len_utf8()..];
+        match escaped {
+            'd' => out.push_str("[0-9]"),
+            'D' => out.push_str("[^0-9]"),
+            'w' => out.push_str("[0-9A-Za-z_]"),
+            'W' => out.push_str("[^0-9A-Za-z_]"),
+            's' => out.push_str("[\\t\\n\\f\\r ]"),
+            'S' => out.push_str("[^\\t\\n\\f\\r ]"),
+            'b' => out.push_str("(?-u:\\b)"),
+            'Q' => {
+                let (literal, after) = rest.split_once("\\E").unwrap_or((rest, ""));
+                out.push_str(&regex::escape(literal));
+                rest = after;
+            }
+            other => {
+                out.push('\\');
+                out.push(other);
+            }
+        }
+    }
+    out.push_str(rest);
+    out.push_str(")$");
+    out
+}
+
 /// The largest compiled pattern, in bytes: a hostile one fails to compile and costs no more.
 const REGEX_BYTES: usize = 4 << 20;
 
@@ -78,8 +134,7 @@ impl Matcher {
                 Test::OneOf(value.split('|').map(str::to_owned).collect())
             }
             MatchOp::Regex | MatchOp::NotRegex => {
-                // `s`: Prometheus' dot takes line ends too.
-                let mut builder = regex::RegexBuilder::new(&format!("^(?s:{value})$"));
+                let mut builder = regex::RegexBuilder::new(&anchored(value));
                 let regex = builder.size_limit(REGEX_BYTES).build().map_err(|source| InvalidRegex {
                     name: name.to_owned(),
                     op,
@@ -198,5 +253,32 @@ mod tests {
         assert_eq!(of(MatchOp::Equal, "a|b").as_deref(), Some("a|b"));
         assert_eq!(of(MatchOp::NotRegex, "a|b"), None);
         assert_eq!(of(MatchOp::Regex, "a.b"), None);
+    }
+
+    #[test]
+    fn patterns_are_those_of_go() {
+        let check = |pattern: &str, value: &str, expect: bool| {
+            let matcher = Matcher::new("n", MatchOp::Regex, pattern).expect(pattern);
+            assert_eq!(matcher.matches(value), expect, "{pattern} of {value:?}");
+        };
+        check(r"\d+", "12", true);
+        check(r"\d+", "\u{661}", false);
+        check(r"[\d.]+", "1.2", true);
+        check(r"\w+", "é", false);
+        check(r"\W", "é", true);
+        check(r"a\sb", "a b", true);
+        check(r"[^\S]", " ", true);
+        check(r"\Qa.b|\E+", "a.b||", true);
+        check(r"\.\\", ".\\", true);
+        check("a.b", "a\nb", true);
+        check("(?i)ABC", "abc", true);
+    }
+
+    #[test]
+    fn wrong_patterns_are_explained_as_by_go() {
+        let reason = |pattern: &str| Matcher::new("n", MatchOp::Regex, pattern).expect_err(pattern).reason();
+        assert_eq!(reason("("), "missing closing ): `(`");
+        assert_eq!(reason("*"), "missing argument to repetition operator: `*`");
+        assert_eq!(reason("[a"), "missing closing ]: `[a`");
     }
 }

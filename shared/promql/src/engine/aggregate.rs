@@ -13,7 +13,7 @@ use model::{Labels, NativeHistogram};
 
 use super::call::shown;
 use super::math::{Mean, Sum, quantile, scaled};
-use super::range::sum_of;
+use super::range::{incompatibility, sum_of};
 use super::{ABSENT, Engine, Line, Result, Steps};
 use crate::syntax::ast::{Aggregate, AggregateOp, Span};
 use crate::value::Error;
@@ -25,7 +25,8 @@ struct Group {
 }
 
 impl Engine<'_> {
-    pub(super) fn aggregate(&self, aggregate: &Aggregate, steps: Steps) -> Result<Vec<Line>> {
+    /// `span` is that of the whole aggregation.
+    pub(super) fn aggregate(&self, aggregate: &Aggregate, span: &Span, steps: Steps) -> Result<Vec<Line>> {
         let op = aggregate.op;
         let parameter = aggregate.parameter.as_ref();
         if op == AggregateOp::CountValues {
@@ -46,7 +47,7 @@ impl Engine<'_> {
         let groups = groups_of(aggregate, &lines);
         match op {
             AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk => {
-                self.of_k(op, &lines, &groups, &numbers, steps)
+                self.of_k((op, span), &lines, &groups, &numbers, steps)
             }
             AggregateOp::LimitRatio => {
                 check_ratio(&numbers)?;
@@ -104,6 +105,18 @@ impl Engine<'_> {
             if let Some(sum) = sum_of(present().map(|histogram| &**histogram)) {
                 let result = if op == AggregateOp::Avg { scaled(&sum, 1.0 / n as f64) } else { sum };
                 into.set_histogram(step, Arc::new(result));
+                continue;
+            }
+            // The first that does not fit to those before it is named.
+            let all: Vec<&NativeHistogram> = present().map(|histogram| &**histogram).collect();
+            let found =
+                (2..=all.len()).find_map(|n| incompatibility(&all[..n]).map(|problem| (n - 1, problem)));
+            let mut of_step = with_histograms.iter().filter(|line| line.histogram(step).is_some());
+            if let Some((position, problem)) = found
+                && let Some(line) = of_step.nth(position)
+            {
+                let metric = line.labels.get(METRIC_NAME);
+                self.warn(&format!("{problem} for metric name {metric:?}"), span);
             }
         }
     }
@@ -111,7 +124,7 @@ impl Engine<'_> {
     /// `topk`, `bottomk`, `limitk`: at each step some series of each group, with their own labels.
     fn of_k(
         &self,
-        op: AggregateOp,
+        (op, span): (AggregateOp, &Span),
         lines: &[Line],
         groups: &[Group],
         numbers: &[f64],
@@ -138,8 +151,12 @@ impl Engine<'_> {
                     let value = lines[member].values[step];
                     if !is_stale(value) {
                         present.push((value, member));
-                    } else if op == AggregateOp::Limitk && lines[member].is_present(step) {
-                        present.push((f64::NAN, member));
+                    } else if lines[member].is_present(step) {
+                        if op == AggregateOp::Limitk {
+                            present.push((f64::NAN, member));
+                        } else {
+                            self.inform(&format!("ignored histogram in {} aggregation", op.as_str()), span);
+                        }
                     }
                 }
                 if op != AggregateOp::Limitk {

@@ -80,7 +80,7 @@ impl Engine<'_> {
                             Some(Arc::new(math::scaled(&histogram, scalar[step])))
                         }
                         (Some(histogram), BinaryOp::Div, Side::Right) => {
-                            Some(Arc::new(math::scaled(&histogram, 1.0 / scalar[step])))
+                            Some(Arc::new(math::divided(&histogram, scalar[step])))
                         }
                         (None, ..) => None,
                         (Some(_), ..) => {
@@ -109,10 +109,16 @@ impl Engine<'_> {
     fn check_types(&self, op: BinaryOp, (lhs, rhs): (&Line, &Line), step: usize, span: &Span) {
         let kind = |line: &Line| if line.histogram(step).is_some() { "histogram" } else { "float" };
         let (lhs, rhs) = (kind(lhs), kind(rhs));
+        if (lhs, rhs) == ("histogram", "histogram") && matches!(op, BinaryOp::Add | BinaryOp::Sub) {
+            // They have a sum but for their buckets.
+            let op = op.as_str();
+            self.warn(&format!("incompatible bucket layout encountered for binary operator {op}"), span);
+            return;
+        }
         let fits = match (lhs, rhs) {
             ("float", "float") => true,
             ("histogram", "histogram") => {
-                matches!(op, BinaryOp::Add | BinaryOp::Sub | BinaryOp::Equal | BinaryOp::NotEqual)
+                matches!(op, BinaryOp::Equal | BinaryOp::NotEqual)
             }
             _ => false,
         };
@@ -243,12 +249,12 @@ fn of_samples(binary: &Binary, (lhs, rhs): (&Line, &Line), step: usize) -> Optio
             _ => None,
         },
         (Some(lhs), None) => {
-            let factor = match op {
-                BinaryOp::Mul => rhs.values[step],
-                BinaryOp::Div => 1.0 / rhs.values[step],
+            let result = match op {
+                BinaryOp::Mul => math::scaled(lhs, rhs.values[step]),
+                BinaryOp::Div => math::divided(lhs, rhs.values[step]),
                 _ => return None,
             };
-            Some(Sample::Histogram(Arc::new(math::scaled(lhs, factor))))
+            Some(Sample::Histogram(Arc::new(result)))
         }
         (None, Some(rhs)) => {
             let is_product = op == BinaryOp::Mul;

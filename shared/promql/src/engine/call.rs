@@ -205,7 +205,7 @@ impl Engine<'_> {
         let mut lines = self.vector(&arguments[0], steps)?;
         let (destination, replacement) = (self.text(&arguments[1], steps)?, self.text(&arguments[2], steps)?);
         let (source, pattern) = (self.text(&arguments[3], steps)?, self.text(&arguments[4], steps)?);
-        let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|_| {
+        let regex = Regex::new(&model::matcher::anchored(&pattern)).map_err(|_| {
             Error::Execution(format!("invalid regular expression in label_replace(): {pattern}"))
         })?;
         if destination.is_empty() {

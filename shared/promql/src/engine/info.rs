@@ -69,16 +69,23 @@ impl Engine<'_> {
                         newest.insert(metric, position);
                     }
                 }
-                if newest.is_empty() && must_be_found {
-                    continue;
-                }
                 let mut labels = line.labels.clone();
+                let mut n_added = 0;
                 for &position in newest.values() {
                     for label in infos[position].labels.iter().filter(|label| is_wanted(&label.name)) {
-                        if line.labels.get(&label.name).is_empty() {
-                            labels = labels.with(&label.name, &label.value);
+                        if !line.labels.get(&label.name).is_empty() {
+                            continue;
                         }
+                        let before = labels.get(&label.name);
+                        if !before.is_empty() && *before != *label.value {
+                            return Err(Error::Execution(format!("conflicting label: {}", label.name)));
+                        }
+                        labels = labels.with(&label.name, &label.value);
+                        n_added += 1;
                     }
+                }
+                if n_added == 0 && must_be_found {
+                    continue;
                 }
                 let into = out.entry(labels.clone()).or_insert_with(|| {
                     order.push(labels.clone());

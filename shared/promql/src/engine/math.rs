@@ -1,7 +1,7 @@
 //! Sums, regressions, quantiles, and histograms times numbers.
 
 use model::NativeHistogram;
-use model::histogram::ResetHint;
+use model::histogram::{Buckets, ResetHint};
 
 /// A sum that carries what rounding lost. Source: Neumaier; Prometheus `promql/functions.go` `kahanSumInc`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -155,6 +155,26 @@ pub(super) fn scaled(histogram: &NativeHistogram, factor: f64) -> NativeHistogra
         scaled.reset_hint = ResetHint::Gauge;
     }
     scaled
+}
+
+/// A histogram by a number. By zero, it has no buckets any more.
+pub(super) fn divided(histogram: &NativeHistogram, divisor: f64) -> NativeHistogram {
+    let mut divided = histogram.clone();
+    divided.zero_count /= divisor;
+    divided.count /= divisor;
+    divided.sum /= divisor;
+    divided.is_integer = false;
+    if divisor == 0.0 {
+        (divided.positive, divided.negative) = (Buckets::default(), Buckets::default());
+        return divided;
+    }
+    for count in divided.positive.counts.iter_mut().chain(&mut divided.negative.counts) {
+        *count /= divisor;
+    }
+    if divisor < 0.0 {
+        divided.reset_hint = ResetHint::Gauge;
+    }
+    divided
 }
 
 #[cfg(test)]

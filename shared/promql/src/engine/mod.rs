@@ -139,14 +139,13 @@ pub fn evaluate(plan: &Plan, data: &[Vec<Series>], is_cancelled: &dyn Fn() -> bo
     let steps = Steps::new(params.start_ms, params.end_ms, params.step_ms);
     let is_range = params.step_ms > 0;
     let value = if is_range {
+        if plan.expr.value_type() == ValueType::RangeVector {
+            return Err(Error::Execution(not_for_range("range vector")));
+        }
         let lines = match engine.evaluate(&plan.expr, steps)? {
             Output::Vector(lines) => lines,
             Output::Scalar(values) => vec![Line::new(Labels::empty(), values)],
-            Output::Text(_) => {
-                let problem =
-                    "invalid expression type \"string\" for range query, must be Scalar or instant Vector";
-                return Err(Error::Execution(problem.to_owned()));
-            }
+            Output::Text(_) => return Err(Error::Execution(not_for_range("string"))),
         };
         let mut points: Vec<Points> = lines.into_iter().filter_map(|line| points_of(line, steps)).collect();
         points.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -178,6 +177,10 @@ pub fn evaluate(plan: &Plan, data: &[Vec<Series>], is_cancelled: &dyn Fn() -> bo
         infos: remarked(engine.infos),
         n_samples: n_samples as u64,
     })
+}
+
+fn not_for_range(found: &str) -> String {
+    format!("invalid expression type {found:?} for range query, must be Scalar or instant Vector")
 }
 
 /// Whether the expression itself says in which order its series come.
@@ -231,7 +234,9 @@ impl Engine<'_> {
             ExprKind::Paren(expr) | ExprKind::Plus(expr) => self.evaluate(expr, steps),
             ExprKind::Negate(expr) => self.negate(expr, steps),
             ExprKind::Binary(binary) => self.binary(binary, &expr.span, steps),
-            ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, steps).map(Output::Vector),
+            ExprKind::Aggregate(aggregate) => {
+                self.aggregate(aggregate, &expr.span, steps).map(Output::Vector)
+            }
             ExprKind::Call(call) => self.call(call, steps),
         }
     }

@@ -37,7 +37,7 @@ pub(super) fn of_buckets(q: f64, buckets: &mut Vec<Bucket>) -> (f64, bool) {
         return (f64::NAN, was_mended);
     }
     let mut rank = q * observations;
-    let position = buckets[..buckets.len() - 1].partition_point(|bucket| bucket.count < rank);
+    let position = buckets[..buckets.len() - 1].partition_point(|bucket| !is_at_least(bucket.count, rank));
     if position == buckets.len() - 1 {
         return (buckets[buckets.len() - 2].upper, was_mended);
     }
@@ -51,6 +51,11 @@ pub(super) fn of_buckets(q: f64, buckets: &mut Vec<Bucket>) -> (f64, bool) {
         rank -= buckets[position - 1].count;
     }
     (lower + (upper - lower) * (rank / count), was_mended)
+}
+
+/// NaN is not: a bucket without a known count is passed over.
+fn is_at_least(count: f64, rank: f64) -> bool {
+    count >= rank
 }
 
 /// The share of observations between two values, linear within buckets.

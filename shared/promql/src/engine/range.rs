@@ -36,6 +36,40 @@ pub(super) struct Window<'a> {
     pub(super) step_ms: i64,
 }
 
+/// What a sample is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Float,
+    Histogram,
+}
+
+impl Window<'_> {
+    /// What the last two samples are, by time.
+    fn last_two(&self) -> Option<(Kind, Kind)> {
+        let last_of = |n: usize| {
+            let float = self.times.len().checked_sub(n).map(|at| self.times[at]);
+            let histogram = self.histograms.len().checked_sub(n).map(|at| self.histograms[at].time_ms);
+            [float.map(|time_ms| (time_ms, Kind::Float)), histogram.map(|time_ms| (time_ms, Kind::Histogram))]
+        };
+        let mut last: Vec<(i64, Kind)> = last_of(1).into_iter().chain(last_of(2)).flatten().collect();
+        last.sort_by_key(|(time_ms, _)| std::cmp::Reverse(*time_ms));
+        Some((last.get(1)?.1, last.first()?.1))
+    }
+
+    /// How often a number comes after a histogram, or the other way round; each such turn is a change and a reset.
+    /// What lies between two samples of one kind is compared all the same.
+    fn n_turns(&self) -> usize {
+        if self.times.is_empty() || self.histograms.is_empty() {
+            return 0;
+        }
+        let floats = self.times.iter().map(|time_ms| (*time_ms, Kind::Float));
+        let histograms = self.histograms.iter().map(|sample| (sample.time_ms, Kind::Histogram));
+        let mut all: Vec<(i64, Kind)> = floats.chain(histograms).collect();
+        all.sort_by_key(|(time_ms, _)| *time_ms);
+        all.windows(2).filter(|pair| pair[0].1 != pair[1].1).count()
+    }
+}
+
 impl Engine<'_> {
     /// A line per series of `windows`, with the number that `of` makes of each window. Labels lose the name unless
     /// `keeps_name`.
@@ -120,6 +154,13 @@ impl Engine<'_> {
         let plain = |keeps_name: bool, of: fn(&Window<'_>) -> Option<f64>| {
             self.over_windows(&windows, steps, keeps_name, |window, _| of(window)).map(Some)
         };
+        let of_floats = |of: fn(&Window<'_>) -> Option<f64>| {
+            let of = |window: &Window<'_>, _| {
+                self.inform_ignored(window, &vector.span);
+                of(window)
+            };
+            self.over_windows(&windows, steps, false, of).map(Some)
+        };
         match name {
             "rate" | "increase" | "delta" => {
                 let (is_counter, is_rate) = (name != "delta", name == "rate");
@@ -129,13 +170,14 @@ impl Engine<'_> {
                         (_, true) => rate.of_floats(window).map(Found::Float),
                         (true, false) => {
                             self.check_kind(window, is_counter, &vector.span);
-                            rate.of_histograms(window).map(|found| Found::Histogram(Arc::new(found)))
+                            let found = rate.of_histograms(window);
+                            if found.is_none() {
+                                self.warn_incompatible(window, &vector.span);
+                            }
+                            found.map(|found| Found::Histogram(Arc::new(found)))
                         }
                         (false, false) => {
-                            self.warn(
-                                "encountered a mix of histograms and floats for metric name",
-                                &vector.span,
-                            );
+                            self.warn_mixed(window, &vector.span);
                             None
                         }
                     }
@@ -153,14 +195,18 @@ impl Engine<'_> {
             }
             "irate" | "idelta" => {
                 let is_rate = name == "irate";
-                let of = |window: &Window<'_>, _| match window.histograms {
-                    [] => instant_change(window, is_rate).map(Found::Float),
-                    [.., before, last] if window.values.is_empty() => {
+                let of = |window: &Window<'_>, _| match window.last_two()? {
+                    (Kind::Float, Kind::Float) => instant_change(window, is_rate).map(Found::Float),
+                    (Kind::Histogram, Kind::Histogram) => {
+                        let [.., before, last] = window.histograms else { return None };
                         self.check_kind(window, is_rate, &vector.span);
                         instant_change_of(before, last, is_rate)
                             .map(|found| Found::Histogram(Arc::new(found)))
                     }
-                    _ => None,
+                    _ => {
+                        self.warn_mixed(window, &vector.span);
+                        None
+                    }
                 };
                 self.over_windows_any(&windows, steps, false, of).map(Some)
             }
@@ -187,26 +233,27 @@ impl Engine<'_> {
                             mean.value()
                         })),
                         (true, _) => {
-                            let total = sum_of(window.histograms.iter().map(|sample| &*sample.histogram))?;
+                            let total = sum_of(window.histograms.iter().map(|sample| &*sample.histogram));
+                            if total.is_none() {
+                                self.warn_incompatible(window, &vector.span);
+                            }
+                            let total = total?;
                             let n = window.histograms.len() as f64;
                             let total = if name == "avg_over_time" { scaled(&total, 1.0 / n) } else { total };
                             Some(Found::Histogram(Arc::new(total)))
                         }
                         (false, false) => {
-                            self.warn(
-                                "encountered a mix of histograms and floats for metric name",
-                                &vector.span,
-                            );
+                            self.warn_mixed(window, &vector.span);
                             None
                         }
                     };
                 self.over_windows_any(&windows, steps, false, of).map(Some)
             }
-            "min_over_time" => plain(false, |window| extreme(window.values, |a, b| a < b)),
-            "max_over_time" => plain(false, |window| extreme(window.values, |a, b| a > b)),
-            "stddev_over_time" => plain(false, |window| variance(window.values).map(f64::sqrt)),
-            "stdvar_over_time" => plain(false, |window| variance(window.values)),
-            "mad_over_time" => plain(false, |window| {
+            "min_over_time" => of_floats(|window| extreme(window.values, |a, b| a < b)),
+            "max_over_time" => of_floats(|window| extreme(window.values, |a, b| a > b)),
+            "stddev_over_time" => of_floats(|window| variance(window.values).map(f64::sqrt)),
+            "stdvar_over_time" => of_floats(|window| variance(window.values)),
+            "mad_over_time" => of_floats(|window| {
                 let median = quantile(0.5, &mut window.values.to_vec());
                 let mut distances: Vec<f64> =
                     window.values.iter().map(|value| (value - median).abs()).collect();
@@ -216,16 +263,18 @@ impl Engine<'_> {
                 let differ = |pair: &&[f64]| pair[0] != pair[1] && !(pair[0].is_nan() && pair[1].is_nan());
                 let histograms_differ = |pair: &&[HistogramSample]| pair[0].histogram != pair[1].histogram;
                 let n_floats = window.values.windows(2).filter(differ).count();
-                Some((n_floats + window.histograms.windows(2).filter(histograms_differ).count()) as f64)
+                let n_histograms = window.histograms.windows(2).filter(histograms_differ).count();
+                Some((n_floats + n_histograms + window.n_turns()) as f64)
             }),
             "resets" => plain(false, |window| {
                 let falls = |pair: &&[f64]| pair[1] < pair[0];
                 let resets =
                     |pair: &&[HistogramSample]| histogram::is_reset(&pair[0].histogram, &pair[1].histogram);
                 let n_floats = window.values.windows(2).filter(falls).count();
-                Some((n_floats + window.histograms.windows(2).filter(resets).count()) as f64)
+                let n_histograms = window.histograms.windows(2).filter(resets).count();
+                Some((n_floats + n_histograms + window.n_turns()) as f64)
             }),
-            "deriv" => plain(false, |window| {
+            "deriv" => of_floats(|window| {
                 (window.values.len() >= 2).then(|| regression(window.times, window.values, window.times[0]).0)
             }),
             "ts_of_first_over_time" => {
@@ -234,11 +283,12 @@ impl Engine<'_> {
             "ts_of_last_over_time" => {
                 plain(false, |window| window.times.last().map(|time_ms| *time_ms as f64 / 1e3))
             }
-            "ts_of_min_over_time" => plain(false, |window| time_of_extreme(window, |a, b| a <= b)),
-            "ts_of_max_over_time" => plain(false, |window| time_of_extreme(window, |a, b| a >= b)),
+            "ts_of_min_over_time" => of_floats(|window| time_of_extreme(window, |a, b| a <= b)),
+            "ts_of_max_over_time" => of_floats(|window| time_of_extreme(window, |a, b| a >= b)),
             "predict_linear" => {
                 let seconds = self.scalar(&call.arguments[1], steps)?;
                 let of = |window: &Window<'_>, step: usize| {
+                    self.inform_ignored(window, &vector.span);
                     if window.values.len() < 2 {
                         return None;
                     }
@@ -250,6 +300,7 @@ impl Engine<'_> {
             "quantile_over_time" => {
                 let q = self.scalar(&call.arguments[0], steps)?;
                 let of = |window: &Window<'_>, step: usize| {
+                    self.inform_ignored(window, &call.arguments[0].span);
                     (!window.values.is_empty()).then(|| quantile(q[step], &mut window.values.to_vec()))
                 };
                 let lines = self.over_windows(&windows, steps, false, of)?;
@@ -269,7 +320,10 @@ impl Engine<'_> {
                         return Err(crate::value::Error::Execution(problem));
                     }
                 }
-                let of = |window: &Window<'_>, step: usize| smoothed(window.values, level[step], trend[step]);
+                let of = |window: &Window<'_>, step: usize| {
+                    self.inform_ignored(window, &vector.span);
+                    smoothed(window.values, level[step], trend[step])
+                };
                 self.over_windows(&windows, steps, false, of).map(Some)
             }
             "absent_over_time" => {
@@ -299,6 +353,27 @@ impl Engine<'_> {
                 _ => None,
             }
         })
+    }
+
+    fn warn_mixed(&self, window: &Window<'_>, span: &Span) {
+        let metric = window.metric;
+        self.warn(&format!("encountered a mix of histograms and floats for metric name {metric:?}"), span);
+    }
+
+    fn warn_incompatible(&self, window: &Window<'_>, span: &Span) {
+        let histograms: Vec<&NativeHistogram> =
+            window.histograms.iter().map(|sample| &*sample.histogram).collect();
+        if let Some(problem) = incompatibility(&histograms) {
+            self.warn(&format!("{problem} for metric name {:?}", window.metric), span);
+        }
+    }
+
+    /// Says so where a function of numbers finds histograms beside them.
+    fn inform_ignored(&self, window: &Window<'_>, span: &Span) {
+        if !window.values.is_empty() && !window.histograms.is_empty() {
+            let problem = "ignored histograms in a range containing both floats and histograms";
+            self.inform(&format!("{problem} for metric name {:?}", window.metric), span);
+        }
     }
 
     /// Warns where a function of counters is given histograms that are gauges, or the other way round.
@@ -369,6 +444,16 @@ pub(super) fn sum_of<'h>(
 ) -> Option<NativeHistogram> {
     let first = histograms.next()?.clone();
     histograms.try_fold(first, |sum, next| histogram::combined(&sum, next, 1.0))
+}
+
+/// Why histograms have no sum.
+pub(super) fn incompatibility(histograms: &[&NativeHistogram]) -> Option<&'static str> {
+    let first = histograms.first()?;
+    if histograms.iter().any(|other| other.has_custom_bounds() != first.has_custom_bounds()) {
+        return Some("vector contains a mix of histograms with exponential and custom buckets schemas");
+    }
+    let differ = histograms.iter().any(|other| other.custom_bounds != first.custom_bounds);
+    differ.then_some("vector contains histograms with incompatible custom buckets")
 }
 
 /// Change over a window, extrapolated to its edges; of counters with what resets took away.

@@ -18,10 +18,13 @@ pub(super) enum Token {
 }
 
 /// Longest first.
-const SIGNS: [&str; 26] = [
-    "==", "!=", "<=", ">=", "=~", "!~", "(", ")", "{", "}", "[", "]", ",", "+", "-", "*", "/", "%", "^", "<",
-    ">", "=", ":", "@", "!", ";",
+const SIGNS: [&str; 22] = [
+    "==", "!=", "<=", ">=", "(", ")", "{", "}", "[", "]", ",", "+", "-", "*", "/", "%", "^", "<", ">", "=",
+    ":", "@",
 ];
+
+/// Signs that there are only within braces.
+const MATCHER_SIGNS: [&str; 2] = ["=~", "!~"];
 
 /// Units of durations with their ms; in the order in which they may follow each other.
 const UNITS: [(&str, i64); 7] = [
@@ -66,12 +69,9 @@ pub(super) fn tokens(query: &str) -> Result<Vec<(Token, Span)>, ParseError> {
                 || (byte == b'.' && rest[1..].starts_with(|c: char| c.is_ascii_digit()))
             {
                 let (token, len) = number(rest).ok_or_else(|| {
-                    let len =
-                        rest.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'.').count();
-                    ParseError::new(
-                        start..start + len,
-                        format!("bad number or duration syntax: {:?}", &rest[..len]),
-                    )
+                    let len = digits_len(rest);
+                    let problem = format!("bad number or duration syntax: {:?}", &rest[..len]);
+                    ParseError::new(start..start + len, problem)
                 })?;
                 at += len;
                 token
@@ -80,7 +80,9 @@ pub(super) fn tokens(query: &str) -> Result<Vec<(Token, Span)>, ParseError> {
                     text(rest).map_err(|problem| ParseError::new(start..query.len(), problem))?;
                 at += len;
                 Token::Text(text)
-            } else if let Some(sign) = SIGNS.iter().find(|sign| rest.starts_with(**sign)) {
+            } else if let Some(sign) =
+                sign(rest, &open).map_err(|problem| ParseError::new(start..at + 1, problem))?
+            {
                 at += sign.len();
                 brackets(sign, start, &mut open)?;
                 Token::Sign(sign)
@@ -91,17 +93,59 @@ pub(super) fn tokens(query: &str) -> Result<Vec<(Token, Span)>, ParseError> {
             };
         tokens.push((token, start..at));
     }
-    if let Some(&(bracket, at)) = open.last() {
+    if let Some(&(bracket, _)) = open.last() {
         let what = match bracket {
             b'(' => "unclosed left parenthesis",
             b'{' => "unexpected end of input inside braces",
-            _ => "unexpected end of input in brackets",
+            _ => "unclosed left bracket",
         };
-        let _ = at;
         return Err(ParseError::new(query.len()..query.len(), what.to_owned()));
     }
     tokens.push((Token::End, query.len()..query.len()));
     Ok(tokens)
+}
+
+/// The sign at the start of `rest`, if there is one.
+fn sign(rest: &str, open: &[(u8, usize)]) -> Result<Option<&'static str>, String> {
+    let in_braces = open.last().is_some_and(|(bracket, _)| *bracket == b'{');
+    let matcher_sign = MATCHER_SIGNS.iter().find(|sign| rest.starts_with(**sign));
+    let lone_bang = rest.starts_with('!') && !rest.starts_with("!=");
+    if let Some(&sign) = matcher_sign.filter(|_| in_braces) {
+        return Ok(Some(sign));
+    }
+    if matcher_sign.is_some() || lone_bang {
+        let mut characters = rest.chars();
+        let first = characters.next().unwrap_or_default();
+        let next = characters.next().unwrap_or(char::REPLACEMENT_CHARACTER);
+        return Err(format!("unexpected character after '{first}': '{next}'"));
+    }
+    // Matchers know no `==`: the second would begin a value.
+    let fits = |sign: &&&str| rest.starts_with(**sign) && !(in_braces && **sign == "==");
+    Ok(SIGNS.iter().find(fits).copied())
+}
+
+/// How far a number goes that something stands behind which does not belong there.
+fn digits_len(rest: &str) -> usize {
+    let bytes = rest.as_bytes();
+    let run =
+        |from: usize, is_part: fn(&u8) -> bool| bytes[from..].iter().take_while(|byte| is_part(byte)).count();
+    if rest.starts_with("0x") || rest.starts_with("0X") {
+        return 2 + run(2, u8::is_ascii_hexdigit);
+    }
+    let mut len = run(0, u8::is_ascii_digit);
+    while let Some(b'y' | b'w' | b'd' | b'h' | b'm' | b's') = bytes.get(len) {
+        len += 1;
+        len += run(len, u8::is_ascii_digit);
+    }
+    if bytes.get(len) == Some(&b'.') {
+        len += 1;
+        len += run(len, u8::is_ascii_digit);
+    }
+    if matches!(bytes.get(len), Some(b'e' | b'E')) {
+        len += 1 + usize::from(matches!(bytes.get(len + 1), Some(b'+' | b'-')));
+        len += run(len, u8::is_ascii_digit);
+    }
+    len
 }
 
 /// Whether a colon begins the name of a metric: such names are those of recording rules.
@@ -126,7 +170,9 @@ fn brackets(sign: &str, at: usize, open: &mut Vec<(u8, usize)>) -> Result<(), Pa
                     b'}' => "right brace",
                     _ => "right bracket",
                 };
-                return Err(ParseError::new(at..at + 1, format!("unexpected {name} {sign:?}")));
+                // Prometheus is past a parenthesis when it finds that out.
+                let at = if byte == b')' { at + 1 } else { at };
+                return Err(ParseError::new(at..at + 1, format!("unexpected {name} '{sign}'")));
             }
             open.pop();
         }
@@ -240,7 +286,7 @@ fn text(rest: &str) -> Result<(String, usize), String> {
                     }
                     'u' => digits(4, 16, "")?,
                     'U' => digits(8, 16, "")?,
-                    other => return Err(format!("unknown escape sequence {other:?}")),
+                    other => return Err(format!("unknown escape sequence U+{:04X} '{other}'", other as u32)),
                 };
                 let character =
                     char::from_u32(code).ok_or("escape sequence is an invalid Unicode code point")?;

@@ -45,11 +45,13 @@ struct Parser<'q> {
     at: usize,
     depth: usize,
     n_selectors: usize,
+    /// Whether the next selector may be one that selects nothing in particular.
+    allows_empty: bool,
 }
 
 impl<'q> Parser<'q> {
     fn new(query: &'q str) -> Result<Self> {
-        Ok(Self { query, tokens: tokens(query)?, at: 0, depth: 0, n_selectors: 0 })
+        Ok(Self { query, tokens: tokens(query)?, at: 0, depth: 0, n_selectors: 0, allows_empty: false })
     }
 
     fn peek(&self) -> &Token {
@@ -125,7 +127,7 @@ impl<'q> Parser<'q> {
             Token::Word => format!("identifier {text:?}"),
             Token::Number(_) => format!("number {text:?}"),
             Token::Duration(_) => format!("number/duration {text:?}"),
-            Token::Text(_) => format!("string {text}"),
+            Token::Text(_) => format!("string {text:?}"),
             Token::Sign(sign) => match *sign {
                 "(" => "left parenthesis".to_owned(),
                 "," => "\",\"".to_owned(),
@@ -172,14 +174,14 @@ impl<'q> Parser<'q> {
             if n_operators > MAX_DEPTH * 10 {
                 return Err(ParseError::new(self.span(), "expression has too many operators"));
             }
-            self.advance();
+            let (_, op_span) = self.advance();
             let returns_bool = self.take_keyword("bool");
-            let (matching, matching_span) = self.matching()?;
+            let (matching, has_matching) = self.matching()?;
             // `^` binds to the right, all others to the left.
             let rhs = self.expression(if op == BinaryOp::Pow { precedence } else { precedence + 1 })?;
             let span = start..self.last_end();
             let binary = Binary { op, lhs, rhs, returns_bool, matching };
-            check_binary(&binary, matching_span, &span)?;
+            check_binary(&binary, has_matching, &span, &op_span)?;
             lhs = Expr { kind: ExprKind::Binary(Box::new(binary)), span };
         }
         Ok(lhs)
@@ -213,11 +215,10 @@ impl<'q> Parser<'q> {
     }
 
     /// `on (…) group_left (…)` and its like.
-    fn matching(&mut self) -> Result<(Matching, Option<Span>)> {
-        let start = self.span().start;
+    fn matching(&mut self) -> Result<(Matching, bool)> {
         let mut matching = Matching { is_on: self.is_keyword("on"), ..Matching::default() };
         if !matching.is_on && !self.is_keyword("ignoring") {
-            return Ok((matching, None));
+            return Ok((matching, false));
         }
         self.advance();
         matching.labels = self.label_list()?;
@@ -230,7 +231,7 @@ impl<'q> Parser<'q> {
                 break;
             }
         }
-        Ok((matching, Some(start..self.last_end())))
+        Ok((matching, true))
     }
 
     /// `(a, b)`.
@@ -326,7 +327,7 @@ impl<'q> Parser<'q> {
 
     /// `[5m]` or `[1h:1m]` behind `expr`.
     fn brackets(&mut self, expr: Expr) -> Result<Expr> {
-        self.advance();
+        let (_, bracket) = self.advance();
         let range_span = self.span();
         let range = self.duration_expression(0)?;
         if matches!(range, Duration::Ms(ms) if ms <= 0) {
@@ -343,11 +344,15 @@ impl<'q> Parser<'q> {
                     Err(ParseError::new(span, "no @ modifiers allowed before range"))
                 }
                 ExprKind::Selector(selector) => Ok(Expr { kind: ExprKind::Matrix(selector, range), span }),
-                _ => Err(ParseError::new(span, "ranges only allowed for vector selectors")),
+                _ => Err(ParseError::new(bracket, "ranges only allowed for vector selectors")),
             };
         }
         self.expect(":", "subquery or range")?;
+        let step_span = self.span();
         let step = if self.is("]") { None } else { Some(self.duration_expression(0)?) };
+        if matches!(step, Some(Duration::Ms(ms)) if ms <= 0) {
+            return Err(ParseError::new(step_span, "duration must be greater than 0"));
+        }
         self.expect("]", "subquery or range")?;
         let span = start..self.last_end();
         if expr.value_type() != ValueType::InstantVector {
@@ -441,7 +446,9 @@ impl<'q> Parser<'q> {
     fn at_time(&mut self) -> Result<At> {
         for (keyword, at) in [("start", At::Start), ("end", At::End)] {
             if self.take_keyword(keyword) {
-                self.expect("(", "@")?;
+                if !self.take("(") {
+                    return Err(self.unexpected("@", "timestamp"));
+                }
                 self.expect(")", "@")?;
                 return Ok(at);
             }
@@ -495,7 +502,7 @@ impl<'q> Parser<'q> {
                 let span = selector.span.clone();
                 Ok(Expr { kind: ExprKind::Selector(selector), span })
             }
-            Token::Word => self.named(),
+            Token::Word if !is_reserved(self.text(&self.span())) => self.named(),
             _ => Err(self.unexpected("", "")),
         }
     }
@@ -527,19 +534,19 @@ impl<'q> Parser<'q> {
         Ok(Expr { kind: ExprKind::Selector(Selector { span: span.clone(), ..selector }), span })
     }
 
-    fn arguments(&mut self) -> Result<Vec<Expr>> {
+    /// What stands in parentheses behind a function. The second argument of `info` is a selector that need not select.
+    fn arguments(&mut self, is_info: bool) -> Result<Vec<Expr>> {
         self.expect("(", "function call")?;
         let mut arguments = Vec::new();
         while !self.take(")") {
+            self.allows_empty = is_info && arguments.len() == 1 && self.is("{");
             arguments.push(self.expression(0)?);
             if !self.take(",") && !self.is(")") {
                 return Err(self.unexpected("", ""));
             }
             if self.is(")") && matches!(self.tokens[self.at - 1].0, Token::Sign(",")) {
-                return Err(ParseError::new(
-                    self.span(),
-                    "trailing commas not allowed in function call args",
-                ));
+                let comma = self.tokens[self.at - 1].1.clone();
+                return Err(ParseError::new(comma, "trailing commas not allowed in function call args"));
             }
         }
         Ok(arguments)
@@ -547,7 +554,10 @@ impl<'q> Parser<'q> {
 
     fn aggregate(&mut self, op: AggregateOp, start: usize) -> Result<Expr> {
         let mut grouping = self.grouping()?;
-        let mut arguments = self.arguments()?;
+        if !self.is("(") {
+            return Err(self.unexpected("aggregation", ""));
+        }
+        let mut arguments = self.arguments(false)?;
         if grouping.is_none() {
             grouping = self.grouping()?;
         }
@@ -585,7 +595,7 @@ impl<'q> Parser<'q> {
     }
 
     fn call(&mut self, function: &'static functions::Function, start: usize) -> Result<Expr> {
-        let arguments = self.arguments()?;
+        let arguments = self.arguments(function.name == "info")?;
         let span = start..self.last_end();
         let n_most = function.arguments.len();
         let n = arguments.len();
@@ -613,18 +623,28 @@ impl<'q> Parser<'q> {
             let expected = function.arguments[position.min(n_most - 1)];
             expect_type(argument, expected, &format!("call to function {name:?}"))?;
         }
-        if name == "info" && arguments.len() > 1 && !matches!(arguments[1].kind, ExprKind::Selector(_)) {
-            return Err(ParseError::new(arguments[1].span.clone(), "expected label selectors only"));
+        if name == "info"
+            && let Some(argument) = arguments.get(1)
+        {
+            let problem = match &argument.kind {
+                ExprKind::Selector(selector) if selector.name.is_none() => None,
+                ExprKind::Selector(_) => Some(", got vector selector instead"),
+                _ => Some(""),
+            };
+            if let Some(problem) = problem {
+                let problem = format!("expected label selectors only{problem}");
+                return Err(ParseError::new(argument.span.clone(), problem));
+            }
         }
         Ok(Expr { kind: ExprKind::Call(Call { function, arguments }), span })
     }
 
     /// The braces behind a name, or without one.
     fn selector(&mut self, name: Option<&str>) -> Result<Selector> {
+        let allows_empty = std::mem::take(&mut self.allows_empty);
         let start = name.map_or_else(|| self.span().start, |_| self.tokens[self.at - 1].1.start);
-        // The name, and whether it stands in front.
-        let mut named = name.map(|name| (name.to_owned(), true));
         let mut matchers = Vec::new();
+        let mut twice = None;
         if self.take("{") {
             while !self.take("}") {
                 let label_span = self.span();
@@ -633,13 +653,10 @@ impl<'q> Parser<'q> {
                     Token::Text(text) => {
                         self.advance();
                         if self.is(",") || self.is("}") {
-                            if let Some((name, _)) = named {
-                                let problem =
-                                    format!("metric name must not be set twice: {name:?} or {text:?}");
-                                return Err(ParseError::new(label_span, problem));
+                            if let Some(name) = name {
+                                twice = twice.or_else(|| Some(format!("{name:?} or {text:?}")));
                             }
                             matchers.push(equal_name(&text));
-                            named = Some((text, false));
                             if !self.take(",") && !self.is("}") {
                                 return Err(self.unexpected("label matching", ""));
                             }
@@ -661,38 +678,45 @@ impl<'q> Parser<'q> {
                     return Err(self.unexpected("label matching", "string"));
                 };
                 self.advance();
-                if let Some((name, true)) = &named
+                if let Some(name) = name
                     && label == METRIC_NAME
                 {
-                    let problem = format!("metric name must not be set twice: {name:?} or {value:?}");
-                    return Err(ParseError::new(label_span, problem));
+                    twice = twice.or_else(|| Some(format!("{name:?} or {value:?}")));
                 }
                 let matcher = Matcher::new(&label, op, &value).map_err(|err| {
-                    ParseError::new(label_span, format!("error parsing regexp: {}", err.source))
+                    ParseError::new(label_span, format!("error parsing regexp: {}", err.reason()))
                 })?;
                 matchers.push(matcher);
                 if !self.take(",") && !self.is("}") {
                     return Err(self.unexpected("label matching", "\",\" or \"}\""));
                 }
             }
-        } else if named.is_none() {
+        } else if name.is_none() {
             return Err(self.unexpected("", ""));
         }
-        let name = named.filter(|(_, is_in_front)| *is_in_front).map(|(name, _)| name);
-        matchers.extend(name.as_deref().map(equal_name));
+        matchers.extend(name.map(equal_name));
         let span = start..self.last_end();
-        if matchers.iter().all(Matcher::matches_empty) {
+        if let Some(names) = twice {
+            return Err(ParseError::new(span, format!("metric name must not be set twice: {names}")));
+        }
+        if !allows_empty && matchers.iter().all(Matcher::matches_empty) {
             let problem = "vector selector must contain at least one non-empty matcher";
             return Err(ParseError::new(span, problem));
         }
         let number = self.n_selectors;
         self.n_selectors += 1;
-        Ok(Selector { matchers, name, offset: None, at: None, number, span })
+        Ok(Selector { matchers, name: name.map(str::to_owned), offset: None, at: None, number, span })
     }
 }
 
 fn equal_name(name: &str) -> Matcher {
     Matcher::new(METRIC_NAME, MatchOp::Equal, name).expect("invariant: only a pattern can be invalid")
+}
+
+/// Words that cannot name a metric.
+fn is_reserved(word: &str) -> bool {
+    let reserved = ["bool", "on", "ignoring", "group_left", "group_right", "atan2"];
+    reserved.iter().any(|other| word.eq_ignore_ascii_case(other))
 }
 
 /// Words that cannot name a function.
@@ -743,7 +767,7 @@ fn expect_type(expr: &Expr, expected: ValueType, context: &str) -> Result<()> {
     Err(ParseError::new(expr.span.clone(), problem))
 }
 
-fn check_binary(binary: &Binary, matching_span: Option<Span>, span: &Span) -> Result<()> {
+fn check_binary(binary: &Binary, has_matching: bool, span: &Span, op_span: &Span) -> Result<()> {
     let op = binary.op;
     let types = [binary.lhs.value_type(), binary.rhs.value_type()];
     if types.iter().any(|side| !matches!(side, ValueType::Scalar | ValueType::InstantVector)) {
@@ -757,29 +781,34 @@ fn check_binary(binary: &Binary, matching_span: Option<Span>, span: &Span) -> Re
     }
     let is_of_vectors = types == [ValueType::InstantVector; 2];
     if binary.returns_bool && !op.is_comparison() {
-        return Err(ParseError::new(span.clone(), "bool modifier can only be used on comparison operators"));
+        return Err(ParseError::new(
+            op_span.clone(),
+            "bool modifier can only be used on comparison operators",
+        ));
     }
     if op.is_comparison() && !binary.returns_bool && types == [ValueType::Scalar; 2] {
-        return Err(ParseError::new(span.clone(), "comparisons between scalars must use BOOL modifier"));
+        return Err(ParseError::new(op_span.clone(), "comparisons between scalars must use BOOL modifier"));
     }
     if op.is_set() && !is_of_vectors {
         let problem = format!("set operator {:?} not allowed in binary scalar expression", op.as_str());
         return Err(ParseError::new(span.clone(), problem));
     }
-    let Some(matching_span) = matching_span else { return Ok(()) };
+    if !has_matching {
+        return Ok(());
+    }
     if !is_of_vectors && !binary.matching.labels.is_empty() {
-        return Err(ParseError::new(matching_span, "vector matching only allowed between instant vectors"));
+        return Err(ParseError::new(span.clone(), "vector matching only allowed between instant vectors"));
     }
     if op.is_set() && binary.matching.group != Grouping::OneToOne {
         let problem = format!("no grouping allowed for {:?} operation", op.as_str());
-        return Err(ParseError::new(matching_span, problem));
+        return Err(ParseError::new(span.clone(), problem));
     }
     if binary.matching.is_on
         && let Some(label) =
             binary.matching.labels.iter().find(|label| binary.matching.include.contains(label))
     {
         let problem = format!("label {label:?} must not occur in ON and GROUP clause at once");
-        return Err(ParseError::new(matching_span, problem));
+        return Err(ParseError::new(op_span.clone(), problem));
     }
     Ok(())
 }

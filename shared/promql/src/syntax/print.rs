@@ -234,7 +234,10 @@ impl Expr {
         let indent = |out: &mut String, level: usize| out.extend(std::iter::repeat_n("  ", level));
         let line = self.to_string();
         if line.len() <= MAX_LINE {
-            indent(out, level);
+            // As Prometheus has it.
+            if !matches!(self.kind, ExprKind::Subquery(_)) {
+                indent(out, level);
+            }
             out.push_str(&line);
             return;
         }
@@ -349,7 +352,7 @@ mod tests {
             "rate(x)",
             "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector",
         );
-        check("1 == 2", "1:1: parse error: comparisons between scalars must use BOOL modifier");
+        check("1 == 2", "1:3: parse error: comparisons between scalars must use BOOL modifier");
         check("x and 1", "1:1: parse error: set operator \"and\" not allowed in binary scalar expression");
         check("{}", "1:1: parse error: vector selector must contain at least one non-empty matcher");
         check("abs()", "1:1: parse error: expected 1 argument(s) in call to \"abs\", got 0");
@@ -358,7 +361,7 @@ mod tests {
             "1:1: parse error: binary expression must contain only scalar and instant vector types",
         );
         check("x @ 1 @ 2", "1:1: parse error: @ <timestamp> may not be set multiple times");
-        check("x\n+\n)", "3:1: parse error: unexpected right parenthesis \")\"");
+        check("x\n+\n)", "3:2: parse error: unexpected right parenthesis ')'");
     }
 
     #[test]
