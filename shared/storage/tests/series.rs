@@ -11,8 +11,8 @@ use model::series::{
 use model::{Labels, MatchOp, Matcher, NativeHistogram, Series, SeriesBatch, Signal, TenantId, matcher};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
-use storage::block::parts::Parts;
-use storage::block::series::{EncodedSeries, SeriesHasher, Wanted, decode, encode};
+use storage::block::parts::{Parts, Projection};
+use storage::block::series::{EncodedSeries, LabelReader, decode, encode};
 use storage::index::TableLayout;
 use storage::kv::memory::MemoryTable;
 use storage::object::memory::MemoryObjects;
@@ -121,15 +121,15 @@ fn contents(batch: &SeriesBatch) -> BTreeMap<(Labels, Temporality), Content> {
 
 fn read_back(encoded: &EncodedSeries) -> BTreeMap<(Labels, Temporality), Content> {
     let parts = Parts::whole(encoded.bytes.clone());
-    let file =
-        decode(&encoded.descriptor.chunks, &parts, Wanted::ALL, &SeriesHasher::default()).expect("own file");
+    let file = decode(&encoded.descriptor.chunks, &parts, Projection::ALL, &LabelReader::default())
+        .expect("own file");
     let start = |at: usize| file.start_ms.get(at).copied().unwrap_or(0);
     let content = |row: &storage::block::series::Row| {
         let samples =
             row.samples.clone().map(|at| (file.time_ms[at], file.value[at].to_bits(), start(at))).collect();
         (samples, row.histograms.clone(), row.exemplars.clone())
     };
-    file.rows.iter().map(|row| ((file.labels(row), row.temporality), content(row))).collect()
+    file.iter().map(|(set, row)| ((file.sets.labels(set), row.temporality), content(row))).collect()
 }
 
 fn by_the_parquet_crate(encoded: &EncodedSeries) -> Vec<RecordBatch> {
@@ -189,7 +189,7 @@ proptest! {
             let mut bytes = encoded.bytes.to_vec();
             let at = at.index(bytes.len());
             bytes[at] = byte;
-            let _ = decode(&encoded.descriptor.chunks, &Parts::whole(bytes.into()), Wanted::ALL, &SeriesHasher::default());
+            let _ = decode(&encoded.descriptor.chunks, &Parts::whole(bytes.into()), Projection::ALL, &LabelReader::default());
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures::future;
-use futures::stream::{self, Stream, StreamExt as _};
+use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use model::TenantId;
 
 use super::index::IndexedFile;
@@ -14,8 +14,11 @@ use crate::{Error, Result, Store};
 /// Chunks less than this apart are read in one go: a request costs as much as some hundred KB.
 const JOIN_GAP: u64 = 128 << 10;
 
-/// How many files are read at once.
-const CONCURRENT_FILES: usize = 16;
+/// How many tasks read files at once.
+const CONCURRENT_TASKS: usize = 16;
+
+/// Files of single requests that one task reads at most: a task costs as much as decoding one of them.
+const FILES_OF_A_TASK: usize = 8;
 
 /// Who asks, of which stores, and how much it may read. Cheap to clone.
 #[derive(Clone)]
@@ -77,8 +80,24 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
 {
-    // Spawned when the stream gets there, so that no more than these are under way.
-    stream::iter(files).map(move |file| spawned(work(file))).buffered(CONCURRENT_FILES)
+    let n_of_a_task = (files.len() / CONCURRENT_TASKS).clamp(1, FILES_OF_A_TASK);
+    let mut tasks: Vec<Vec<IndexedFile>> = Vec::new();
+    for file in files {
+        let is_small = |file: &IndexedFile| file.key.level == 0;
+        match tasks.last_mut() {
+            Some(task) if task.len() < n_of_a_task && is_small(&file) && is_small(&task[0]) => {
+                task.push(file);
+            }
+            _ => tasks.push(vec![file]),
+        }
+    }
+    // Spawned when the stream gets there, so that no more than these are under way. The reads of a task go on at once.
+    let run = move |files: Vec<IndexedFile>| {
+        let all: Vec<F> = files.into_iter().map(&work).collect();
+        spawned(future::try_join_all(all))
+    };
+    let done = stream::iter(tasks).map(run).buffered(CONCURRENT_TASKS);
+    done.map_ok(|items| stream::iter(items.into_iter().map(Ok))).try_flatten()
 }
 
 async fn spawned<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {

@@ -22,7 +22,7 @@ use model::{Labels, Matcher, Series, Signal, TenantId, TimeRange};
 use super::fetch::{self, Asker};
 use super::index::{self, IndexedFile};
 use crate::block::parts::Projection;
-use crate::block::series::{self, FileSeries, SeriesHasher, Wanted, column};
+use crate::block::series::{self, FileSeries, LabelReader, LabelSet, column};
 use crate::index::{SeriesSummary, keys, names};
 use crate::kv::{Key, SortRange, range_all};
 use crate::{Error, Result, Store};
@@ -81,9 +81,9 @@ pub async fn select(
             last_ms: ends.iter().copied().max().unwrap_or(0),
         };
         each_file(store, tenant, &asker, question, |file| {
-            for row in &file.rows {
+            for (row, set) in file.sets.rows.iter().enumerate() {
                 for (at, &number) in together.iter().enumerate() {
-                    if row.selectors >> at & 1 == 1 {
+                    if set.selectors >> at & 1 == 1 {
                         n_samples += joined[number].add(&file, row, (starts[at], ends[at]));
                         within(joined[number].series.len() as u64, limits.max_series, "series")?;
                     }
@@ -155,10 +155,10 @@ pub async fn label_sets(
     let mut texts = Texts::default();
     let question = Question { projection: LABELS, selectors: selectors.to_vec(), first_ms, last_ms };
     each_file(store, tenant, &asker, question, |file| {
-        for row in &file.rows {
-            if seen.find(row.hash as u64, |other| *other == row.hash).is_none() {
-                seen.insert_unique(row.hash as u64, row.hash, |hash| *hash as u64);
-                sets.push(file.labels_with(row, &mut |text| texts.share(text)));
+        for set in &file.sets.rows {
+            if seen.find(set.hash as u64, |other| *other == set.hash).is_none() {
+                seen.insert_unique(set.hash as u64, set.hash, |hash| *hash as u64);
+                sets.push(file.sets.labels_with(set, &mut |text| texts.share(text)));
             }
         }
         within(sets.len() as u64, limits.max_series, "series")
@@ -191,10 +191,9 @@ pub async fn label_names(
     let mut names: BTreeSet<String> = BTreeSet::new();
     let question = Question { projection: LABELS, selectors: selectors.to_vec(), first_ms, last_ms };
     each_file(store, tenant, &asker, question, |file| {
-        for row in &file.rows {
-            for name in
-                file.label_names(row).chain((!file.label(row, METRIC_NAME).is_empty()).then_some(METRIC_NAME))
-            {
+        for set in &file.sets.rows {
+            let has_metric = !file.sets.label(set, METRIC_NAME).is_empty();
+            for name in file.sets.label_names(set).chain(has_metric.then_some(METRIC_NAME)) {
                 if !names.contains(name) {
                     names.insert(name.to_owned());
                 }
@@ -226,8 +225,8 @@ pub async fn label_values(
     let mut values: BTreeSet<String> = BTreeSet::new();
     let question = Question { projection: LABELS, selectors: selectors.to_vec(), first_ms, last_ms };
     each_file(store, tenant, &asker, question, |file| {
-        for row in &file.rows {
-            let value = file.label(row, name);
+        for set in &file.sets.rows {
+            let value = file.sets.label(set, name);
             if !value.is_empty() && !values.contains(value) {
                 values.insert(value.to_owned());
             }
@@ -279,12 +278,12 @@ pub async fn exemplars(
     let mut n_exemplars = 0;
     let question = Question { projection: EXEMPLARS, selectors: selectors.to_vec(), first_ms, last_ms };
     each_file(store, tenant, &asker, question, |file| {
-        for row in &file.rows {
+        for (set, row) in file.iter() {
             let within =
                 row.exemplars.iter().filter(|exemplar| (first_ms..=last_ms).contains(&exemplar.time_ms));
             let mut within = within.peekable();
             if within.peek().is_some() {
-                let list = found.entry(file.labels(row)).or_default();
+                let list = found.entry(file.sets.labels(set)).or_default();
                 let n_before = list.len();
                 list.extend(within.cloned());
                 n_exemplars += (list.len() - n_before) as u64;
@@ -339,11 +338,11 @@ async fn each_file(
             kept.push(file);
         }
     }
-    let question = Arc::new(question);
-    let hasher = SeriesHasher::default();
+    let projection = question.projection;
+    let labels = Arc::new(LabelReader::new(question.selectors));
     let decoded = fetch::each(kept, |file| {
-        let (asker, question, hasher) = (asker.clone(), Arc::clone(&question), hasher.clone());
-        async move { read_file(&asker, &file, &question, &hasher).await }
+        let (asker, labels) = (asker.clone(), Arc::clone(&labels));
+        async move { read_file(&asker, &file, projection, &labels).await }
     });
     let mut decoded = std::pin::pin!(decoded);
     while let Some(file) = decoded.try_next().await? {
@@ -355,14 +354,13 @@ async fn each_file(
 async fn read_file(
     asker: &Asker,
     file: &IndexedFile,
-    question: &Question,
-    hasher: &SeriesHasher,
+    projection: Projection,
+    labels: &LabelReader,
 ) -> Result<FileSeries> {
     let summary = SeriesSummary::parse(&file.item).map_err(|err| file.corrupt(err))?;
     let table = summary.chunks().map_err(|err| file.corrupt(err))?;
-    let parts = asker.parts(file, &table, question.projection).await?;
-    let wanted = Wanted { projection: question.projection, selectors: &question.selectors };
-    series::decode(&table, &parts, wanted, hasher).map_err(|err| file.corrupt(err))
+    let parts = asker.parts(file, &table, projection).await?;
+    series::decode(&table, &parts, projection, labels).map_err(|err| file.corrupt(err))
 }
 
 /// Hashes of the metrics of which a file must have one, if the selectors name them all outright.
@@ -405,10 +403,14 @@ impl Texts {
     }
 }
 
+const UNPLACED: u32 = u32::MAX;
+
 /// Series joined over files.
 #[derive(Default)]
 struct Joined {
     places: HashTable<(u128, u32)>,
+    /// By block of label sets and row the series, [`UNPLACED`] if that was not looked for yet: blocks repeat.
+    placed: Vec<Vec<u32>>,
     series: Vec<Growing>,
     texts: Texts,
 }
@@ -425,7 +427,8 @@ struct Growing {
 
 impl Joined {
     /// Takes what a row has from `first_ms` to `last_ms`, and returns how many samples that were.
-    fn add(&mut self, file: &FileSeries, row: &series::Row, (first_ms, last_ms): (i64, i64)) -> u64 {
+    fn add(&mut self, file: &FileSeries, row: usize, (first_ms, last_ms): (i64, i64)) -> u64 {
+        let (set, row) = (row, &file.rows[row]);
         let times = &file.time_ms[row.samples.clone()];
         let start = row.samples.start + times.partition_point(|&time_ms| time_ms < first_ms);
         let end = row.samples.start + times.partition_point(|&time_ms| time_ms <= last_ms);
@@ -433,7 +436,7 @@ impl Joined {
         if start == end && !row.histograms.iter().any(|sample| is_within(&sample)) {
             return 0;
         }
-        let series = self.place(file, row);
+        let series = self.series_of(file, set, row.temporality);
         let growing = &mut self.series[series];
         for at in start..end {
             let time_ms = file.time_ms[at];
@@ -445,17 +448,38 @@ impl Joined {
         (end - start + growing.histograms.len() - n_before) as u64
     }
 
-    /// Where the series of a row is. The two temporalities of one label set are two series until the end.
-    fn place(&mut self, file: &FileSeries, row: &series::Row) -> usize {
-        let hash = row.hash.wrapping_add(row.temporality as u128);
+    /// Where the series of a row is.
+    fn series_of(&mut self, file: &FileSeries, row: usize, temporality: Temporality) -> usize {
+        let sets = &file.sets;
+        if temporality != Temporality::Cumulative {
+            return self.place(file, &sets.rows[row], temporality);
+        }
+        if self.placed.len() <= sets.number {
+            self.placed.resize_with(sets.number + 1, Vec::new);
+        }
+        if self.placed[sets.number].is_empty() {
+            self.placed[sets.number].resize(sets.rows.len(), UNPLACED);
+        }
+        let known = self.placed[sets.number][row];
+        if known != UNPLACED {
+            return known as usize;
+        }
+        let series = self.place(file, &sets.rows[row], temporality);
+        self.placed[sets.number][row] = series as u32;
+        series
+    }
+
+    /// Where a series is, found by its labels. The two temporalities of one label set are two series until the end.
+    fn place(&mut self, file: &FileSeries, set: &LabelSet, temporality: Temporality) -> usize {
+        let hash = set.hash.wrapping_add(temporality as u128);
         if let Some((_, series)) = self.places.find(hash as u64, |(other, _)| *other == hash) {
             return *series as usize;
         }
         let texts = &mut self.texts;
         let series = self.series.len();
         self.series.push(Growing {
-            labels: file.labels_with(row, &mut |text| texts.share(text)),
-            temporality: row.temporality,
+            labels: file.sets.labels_with(set, &mut |text| texts.share(text)),
+            temporality,
             samples: Vec::new(),
             histograms: Vec::new(),
             is_sorted: true,

@@ -7,7 +7,7 @@ use model::{Signal, TenantId};
 use super::index::{self, IndexedFile};
 use crate::block::logs;
 use crate::block::reference;
-use crate::block::series::{self, SeriesHasher, Wanted};
+use crate::block::series::{self, LabelReader};
 use crate::block::spans::{self, Parts, Projection};
 use crate::index::{LogSummary, SeriesSummary, Window, keys};
 use crate::kv::{SortRange, range_all};
@@ -138,8 +138,9 @@ async fn verify_series(store: &Store, tenant: &TenantId, file: &IndexedFile) -> 
     let key = file.key.object(tenant);
     let bytes = store.objects.get(&key).await?.ok_or_else(|| Error::Missing { key: key.clone() })?;
     let table = summary.chunks().map_err(|err| file.corrupt(err))?;
-    let found = series::decode(&table, &Parts::whole(bytes.clone()), Wanted::ALL, &SeriesHasher::default())
-        .map_err(|err| file.corrupt(err))?;
+    let found =
+        series::decode(&table, &Parts::whole(bytes.clone()), Projection::ALL, &LabelReader::default())
+            .map_err(|err| file.corrupt(err))?;
     let n_samples: usize = found.rows.iter().map(|row| row.samples.len() + row.histograms.len()).sum();
     let is_sound = bytes.len() as u64 == summary.size
         && found.rows.len() as u64 == summary.rows

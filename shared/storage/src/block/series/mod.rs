@@ -25,9 +25,11 @@ mod decode;
 mod encode;
 pub mod exemplars;
 pub mod histograms;
+mod labels;
 
-pub use decode::{FileSeries, Row, SeriesHasher, Wanted, decode};
+pub use decode::{FileSeries, Row, decode};
 pub use encode::{EncodedSeries, encode};
+pub use labels::{LabelReader, LabelSet, LabelSets};
 
 /// The layout's name in a file's metadata, under the key `spandrel.layout`.
 pub const LAYOUT: &str = "series/1";
