@@ -124,12 +124,13 @@ fn read_back(encoded: &EncodedSeries) -> BTreeMap<(Labels, Temporality), Content
     let file = decode(&encoded.descriptor.chunks, &parts, Projection::ALL, &LabelReader::default())
         .expect("own file");
     let start = |at: usize| file.start_ms.get(at).copied().unwrap_or(0);
-    let content = |row: &storage::block::series::Row| {
+    let content = |at: usize, row: &storage::block::series::Row| {
         let samples =
             row.samples.clone().map(|at| (file.time_ms[at], file.value[at].to_bits(), start(at))).collect();
-        (samples, row.histograms.clone(), row.exemplars.clone())
+        (samples, file.histograms(at).to_vec(), file.exemplars(at).to_vec())
     };
-    file.iter().map(|(set, row)| ((file.sets.labels(set), row.temporality), content(row))).collect()
+    let rows = file.sets.rows.iter().zip(&file.rows).enumerate();
+    rows.map(|(at, (set, row))| ((file.sets.labels(set), row.temporality), content(at, row))).collect()
 }
 
 fn by_the_parquet_crate(encoded: &EncodedSeries) -> Vec<RecordBatch> {

@@ -2,7 +2,7 @@
 //!
 //! Each of the 86 pods has about 116 series: of its runtime, its HTTP server (counters and a histogram by route), its
 //! database clients and its queues, and one `target_info`: 10,000 series in all. A scrape brings one sample of each
-//! series; requests hold up to 2,000 of them, as Prometheus sends them. Halfway through, one service in four is rolled
+//! series; requests hold 2,000 of them, wherever a scrape ends, as Prometheus' queue sends them. Halfway through, one service in four is rolled
 //! out: its pods get new names, and the old ones' series end with stale markers.
 
 use super::proto;
@@ -93,9 +93,12 @@ pub struct Scrapes {
     targets: Vec<Target>,
     start_ms: i64,
     round: u64,
+    /// The request that is not full yet, with its samples. A sender's queue knows no scrapes: what one leaves over is
+    /// sent with the next.
+    open: (Vec<u8>, usize),
 }
 
-/// The scrapes of one round of all pods, as bodies of remote write 1.0 before compression, each with its samples.
+/// What a round of scrapes of all pods fills, as bodies of remote write 1.0 before compression, each with its samples.
 pub type Round = Vec<(Vec<u8>, usize)>;
 
 impl Scrapes {
@@ -113,7 +116,7 @@ impl Scrapes {
                 }
             }
         }
-        Self { random, targets, start_ms, round: 0 }
+        Self { random, targets, start_ms, round: 0, open: (Vec::new(), 0) }
     }
 
     /// The series that are there at the start.
@@ -125,11 +128,9 @@ impl Scrapes {
             .sum()
     }
 
-    /// The requests of the next round.
+    /// The requests that the next round fills.
     pub fn next_round(&mut self) -> Round {
         let mut requests = Round::new();
-        let mut body = Vec::new();
-        let mut n_samples = 0;
         let time_ms = self.start_ms + self.round as i64 * SCRAPE_MS;
         for target in &mut self.targets {
             let is_over = target.rounds.end == self.round;
@@ -139,16 +140,13 @@ impl Scrapes {
             let counts = advance(&mut target.series, &mut self.random);
             for (series, value) in target.series.iter().zip(counts) {
                 let bits = if is_over { STALE_BITS } else { value.to_bits() };
-                push_series(&mut body, &series.labels, bits, time_ms + target.offset_ms);
-                n_samples += 1;
-                if n_samples == SERIES_PER_REQUEST {
-                    requests.push((std::mem::take(&mut body), n_samples));
-                    n_samples = 0;
+                let (body, n_samples) = &mut self.open;
+                push_series(body, &series.labels, bits, time_ms + target.offset_ms);
+                *n_samples += 1;
+                if *n_samples == SERIES_PER_REQUEST {
+                    requests.push(std::mem::take(&mut self.open));
                 }
             }
-        }
-        if n_samples > 0 {
-            requests.push((body, n_samples));
         }
         self.round += 1;
         requests
@@ -276,8 +274,13 @@ mod tests {
         let mut scrapes = Scrapes::new(1, 0, 4);
         let n_series = scrapes.n_series();
         assert!((9_000..=11_000).contains(&n_series), "{n_series}");
-        let of_round = |scrapes: &mut Scrapes| scrapes.next_round().iter().map(|(_, n)| n).sum::<usize>();
-        let n: Vec<usize> = (0..4).map(|_| of_round(&mut scrapes)).collect();
+        let mut of_round = || {
+            let before = scrapes.open.1;
+            let requests = scrapes.next_round();
+            assert!(requests.iter().all(|(_, n)| *n == SERIES_PER_REQUEST));
+            requests.len() * SERIES_PER_REQUEST + scrapes.open.1 - before
+        };
+        let n: Vec<usize> = (0..4).map(|_| of_round()).collect();
         assert_eq!((n[0], n[1], n[3]), (n_series, n_series, n_series));
         assert!(n[2] > n_series, "the series of pods that are gone end with a marker");
     }

@@ -278,9 +278,11 @@ pub async fn exemplars(
     let mut n_exemplars = 0;
     let question = Question { projection: EXEMPLARS, selectors: selectors.to_vec(), first_ms, last_ms };
     each_file(store, tenant, &asker, question, |file| {
-        for (set, row) in file.iter() {
-            let within =
-                row.exemplars.iter().filter(|exemplar| (first_ms..=last_ms).contains(&exemplar.time_ms));
+        for (row, set) in file.sets.rows.iter().enumerate() {
+            let within = file
+                .exemplars(row)
+                .iter()
+                .filter(|exemplar| (first_ms..=last_ms).contains(&exemplar.time_ms));
             let mut within = within.peekable();
             if within.peek().is_some() {
                 let list = found.entry(file.sets.labels(set)).or_default();
@@ -428,15 +430,16 @@ struct Growing {
 impl Joined {
     /// Takes what a row has from `first_ms` to `last_ms`, and returns how many samples that were.
     fn add(&mut self, file: &FileSeries, row: usize, (first_ms, last_ms): (i64, i64)) -> u64 {
-        let (set, row) = (row, &file.rows[row]);
-        let times = &file.time_ms[row.samples.clone()];
-        let start = row.samples.start + times.partition_point(|&time_ms| time_ms < first_ms);
-        let end = row.samples.start + times.partition_point(|&time_ms| time_ms <= last_ms);
+        let samples = file.rows[row].samples.clone();
+        let histograms = file.histograms(row);
+        let times = &file.time_ms[samples.clone()];
+        let start = samples.start + times.partition_point(|&time_ms| time_ms < first_ms);
+        let end = samples.start + times.partition_point(|&time_ms| time_ms <= last_ms);
         let is_within = |sample: &&HistogramSample| (first_ms..=last_ms).contains(&sample.time_ms);
-        if start == end && !row.histograms.iter().any(|sample| is_within(&sample)) {
+        if start == end && !histograms.iter().any(|sample| is_within(&sample)) {
             return 0;
         }
-        let series = self.series_of(file, set, row.temporality);
+        let series = self.series_of(file, row, file.rows[row].temporality);
         let growing = &mut self.series[series];
         for at in start..end {
             let time_ms = file.time_ms[at];
@@ -444,28 +447,28 @@ impl Joined {
             growing.samples.push((time_ms, file.value[at]));
         }
         let n_before = growing.histograms.len();
-        growing.histograms.extend(row.histograms.iter().filter(is_within).cloned());
+        growing.histograms.extend(histograms.iter().filter(is_within).cloned());
         (end - start + growing.histograms.len() - n_before) as u64
     }
 
     /// Where the series of a row is.
     fn series_of(&mut self, file: &FileSeries, row: usize, temporality: Temporality) -> usize {
         let sets = &file.sets;
-        if temporality != Temporality::Cumulative {
+        let Some(number) = sets.number.filter(|_| temporality == Temporality::Cumulative) else {
             return self.place(file, &sets.rows[row], temporality);
+        };
+        if self.placed.len() <= number {
+            self.placed.resize_with(number + 1, Vec::new);
         }
-        if self.placed.len() <= sets.number {
-            self.placed.resize_with(sets.number + 1, Vec::new);
+        if self.placed[number].is_empty() {
+            self.placed[number].resize(sets.rows.len(), UNPLACED);
         }
-        if self.placed[sets.number].is_empty() {
-            self.placed[sets.number].resize(sets.rows.len(), UNPLACED);
-        }
-        let known = self.placed[sets.number][row];
+        let known = self.placed[number][row];
         if known != UNPLACED {
             return known as usize;
         }
         let series = self.place(file, &sets.rows[row], temporality);
-        self.placed[sets.number][row] = series as u32;
+        self.placed[number][row] = series as u32;
         series
     }
 

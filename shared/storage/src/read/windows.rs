@@ -141,7 +141,8 @@ async fn verify_series(store: &Store, tenant: &TenantId, file: &IndexedFile) -> 
     let found =
         series::decode(&table, &Parts::whole(bytes.clone()), Projection::ALL, &LabelReader::default())
             .map_err(|err| file.corrupt(err))?;
-    let n_samples: usize = found.rows.iter().map(|row| row.samples.len() + row.histograms.len()).sum();
+    let n_floats: usize = found.rows.iter().map(|row| row.samples.len()).sum();
+    let n_samples = n_floats + (0..found.rows.len()).map(|row| found.histograms(row).len()).sum::<usize>();
     let is_sound = bytes.len() as u64 == summary.size
         && found.rows.len() as u64 == summary.rows
         && n_samples as u64 == summary.n_samples;

@@ -18,6 +18,10 @@ pub struct FileSeries {
     pub sets: Arc<LabelSets>,
     /// What else those rows have; as many, in the same order.
     pub rows: Vec<Row>,
+    /// Histograms of rows, by the row's place; none if no row has any.
+    histograms: Vec<Vec<HistogramSample>>,
+    /// Exemplars of rows, likewise.
+    exemplars: Vec<Vec<Exemplar>>,
     /// Of all rows of the file, wanted or not: ms since the epoch.
     pub time_ms: Vec<i64>,
     /// Values, likewise.
@@ -27,22 +31,23 @@ pub struct FileSeries {
 }
 
 /// What a row has beside its labels.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Row {
     /// Its samples in the file's columns; empty if those were not read.
     pub samples: Range<usize>,
     /// How they relate to each other.
     pub temporality: Temporality,
-    /// Its histograms.
-    pub histograms: Vec<HistogramSample>,
-    /// Its exemplars.
-    pub exemplars: Vec<Exemplar>,
 }
 
 impl FileSeries {
-    /// The wanted rows with their label sets.
-    pub fn iter(&self) -> impl Iterator<Item = (&LabelSet, &Row)> {
-        self.sets.rows.iter().zip(&self.rows)
+    /// The histograms of a row, by its place among the wanted ones.
+    pub fn histograms(&self, row: usize) -> &[HistogramSample] {
+        self.histograms.get(row).map_or(&[], Vec::as_slice)
+    }
+
+    /// The exemplars of a row, by its place among the wanted ones.
+    pub fn exemplars(&self, row: usize) -> &[Exemplar] {
+        self.exemplars.get(row).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -70,7 +75,7 @@ pub fn decode(
     if sets.rows.is_empty() {
         return Ok(file);
     }
-    file.rows.resize_with(sets.rows.len(), Row::default);
+    file.rows.resize(sets.rows.len(), Row::default());
     read_samples(&mut file, &read, projection)?;
     if projection.has(column::TEMPORALITY) {
         let temporality = read(column::TEMPORALITY, Repetition::Read)?.i32s()?;
@@ -85,14 +90,16 @@ pub fn decode(
     if projection.has(column::HISTOGRAMS) {
         let pages = read(column::HISTOGRAMS, Repetition::Read)?;
         each_blob(&pages, n_rows, &sets.rows, |row, blob| {
-            file.rows[row].histograms = histograms::decode(blob)?;
+            file.histograms.resize(sets.rows.len(), Vec::new());
+            file.histograms[row] = histograms::decode(blob)?;
             Ok(())
         })?;
     }
     if projection.has(column::EXEMPLARS) {
         let pages = read(column::EXEMPLARS, Repetition::Read)?;
         each_blob(&pages, n_rows, &sets.rows, |row, blob| {
-            file.rows[row].exemplars = exemplars::decode(blob)?;
+            file.exemplars.resize(sets.rows.len(), Vec::new());
+            file.exemplars[row] = exemplars::decode(blob)?;
             Ok(())
         })?;
     }
