@@ -258,3 +258,57 @@ remote_write:
         assert all(series["value"][1] == "0" for series in failed)
     metadata = get(server, "metadata", metric="prometheus_build_info")["data"]
     assert metadata["prometheus_build_info"][0]["type"] == "gauge"
+
+
+def test_a_prometheus_reads_from_us(server, now_s, tmp_path):
+    """It has no samples of its own: what it answers, it read here; numbers, native histograms and stale markers."""
+    start_ms = (now_s - 300) * 1000
+    counter = [(start_ms + i * 15_000, float(i * 3)) for i in range(20)]
+    histograms = [(start_ms + i * 15_000, remote_write.Histogram(0, 1, [i, 2 * i], 7 * i)) for i in range(1, 20)]
+    ended = [(start_ms, 5.0), (start_ms + 15_000, STALE)]
+    write(server, [(up(job="a"), counter), ({"__name__": "native", "job": "a"}, histograms), ({"__name__": "ended"}, ended)])
+    config = f"remote_read:\n- {{url: '{server.prometheus}/api/v1/read', read_recent: true}}\n"
+    with Prometheus(tmp_path / "prometheus", config) as prometheus:
+        for query in (
+            "up",
+            'up{job=~"a|b"} * 2',
+            "rate(up[2m])",
+            'absent(up{job!="a"})',
+            "histogram_quantile(0.5, native)",
+            "sum(rate(native[2m]))",
+            "count_over_time(ended[10m])",
+            "ended",
+        ):
+            parameters = {"query": query, "start": now_s - 300, "end": now_s - 30, "step": 30}
+            theirs = requests.get(f"{prometheus.url}/api/v1/query_range", params=parameters, timeout=30).json()
+            ours = requests.get(f"{server.prometheus}/api/v1/query_range", params=parameters, timeout=30).json()
+            assert theirs["status"] == "success", theirs
+            assert len(theirs["data"]["result"]) == 1, query
+            assert [series["metric"] for series in theirs["data"]["result"]] == [series["metric"] for series in ours["data"]["result"]]
+            values = lambda answer: [
+                (at, value if isinstance(value, str) else (value["count"], value["sum"]))
+                for series in answer["data"]["result"]
+                for at, value in series.get("values", []) + series.get("histograms", [])
+            ]
+            assert values(theirs) == values(ours), query
+
+
+@pytest.mark.parametrize(
+    "body, headers, status, text",
+    [
+        (b"no snappy", {}, 400, "snappy"),
+        (remote_write.snappy(b"\x0a\xff"), {}, 400, "not a remote read request"),
+        (remote_write.snappy(b"\x0a\x06\x1a\x04\x12\x02ab\x10\x01"), {}, 400, "only SAMPLES"),
+        (remote_write.snappy(b""), {"Content-Encoding": "gzip"}, 415, "snappy"),
+        (remote_write.snappy(b""), {}, 200, None),
+    ],
+)
+def test_remote_read_refuses_in_words(server, body, headers, status, text):
+    headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy", **headers}
+    response = requests.post(f"{server.prometheus}/api/v1/read", data=body, headers=headers, timeout=30)
+    assert response.status_code == status, response.text
+    if text is None:
+        assert response.headers["content-encoding"] == "snappy" and response.headers["content-type"] == "application/x-protobuf"
+    else:
+        assert text in response.text
+    assert requests.get(f"{server.prometheus}/api/v1/read", timeout=30).status_code == 405

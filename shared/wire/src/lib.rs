@@ -8,7 +8,7 @@
 //!    were invalid;
 //! 3. [`otlp::traces_response`] or [`otlp::error_response`]: the answer in the request's own format.
 //!
-//! Prometheus' remote write goes the same way through [`remote_write`].
+//! Prometheus' remote write goes the same way through [`remote_write`]; [`remote_read`] is its counterpart.
 //!
 //! The way back is [`otlp::to_messages`] and [`otlp::to_json`].
 
@@ -18,6 +18,7 @@ mod limits;
 pub mod otlp;
 mod protobuf;
 mod rejected;
+pub mod remote_read;
 pub mod remote_write;
 
 pub use encoding::{Encoding, decompress};

@@ -4,6 +4,7 @@
 //! (`params`), plan → fetch → evaluate within the timeout (`query`), and the rendering (`json`, `answer`).
 //! What goes wrong becomes one of few kinds of error (`error`). It never writes.
 //!
+//! - `remote_read`: samples for a Prometheus that evaluates by itself.
 //! - `params`: what is asked for. `lookup`: series, labels, values, metadata, exemplars. `query`: expressions.
 //! - `json`, `tree`, `answer`: what is answered. `status`: what describes a server.
 //! - `error`: statuses and bodies of errors.
@@ -14,6 +15,7 @@ mod json;
 mod lookup;
 mod params;
 mod query;
+mod remote_read;
 mod status;
 mod tree;
 
@@ -24,7 +26,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State as Extension};
 use axum::response::{Html, IntoResponse as _, Response};
-use axum::routing::{MethodRouter, any, get};
+use axum::routing::{MethodRouter, any, get, post};
 use edge::guard::Served;
 use http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN};
 use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_TYPE, ORIGIN, VARY};
@@ -95,6 +97,7 @@ fn api(shared: Shared) -> Router {
     Router::new()
         .route("/api/v1/query", both(get(instant).post(instant)))
         .route("/api/v1/query_range", both(get(range).post(range)))
+        .route("/api/v1/read", post(remote_read::remote_read))
         .route("/api/v1/query_exemplars", both(get(exemplars).post(exemplars)))
         .route("/api/v1/format_query", both(get(format_query).post(format_query)))
         .route("/api/v1/parse_query", both(get(parse_query).post(parse_query)))
