@@ -1,11 +1,13 @@
 """Requests are the bill: what each kind of request costs in storage calls, counted by the server itself."""
 
 import re
+import time
 
 import pytest
 import requests
 
 import otlp
+import remote_write
 from spandrel import Server
 
 
@@ -67,3 +69,42 @@ def test_the_log_says_what_a_request_cost(tmp_path, door):
     assert fields["tenant"] == "default", line
     counts = ("object_puts", "table_writes") if door == "ingest" else ("object_gets", "table_reads")
     assert all(int(fields[name]) > 0 for name in counts), line
+
+
+def read_bytes(server):
+    """Bytes read from objects so far, from `/metrics`."""
+    text = requests.get(server.http + "/metrics", timeout=10).text
+    (found,) = re.findall(r'^spandrel_storage_bytes_total\{store="objects",direction="read"\} (\d+)$', text, re.MULTILINE)
+    return int(found)
+
+
+def test_a_query_costs_what_it_needs_not_what_is_stored(tmp_path):
+    """The last hour of a metric, with one day stored and with thirty: the same objects and bytes."""
+    now_ms = int(time.time()) * 1000
+    minute_ms, day_ms = 60_000, 86_400_000
+
+    def write(server, first_ms, last_ms):
+        for start_ms in range(first_ms, last_ms, 15 * minute_ms):
+            samples = [(start_ms + i * minute_ms, float(i)) for i in range(15) if start_ms + i * minute_ms <= now_ms]
+            series = [({"__name__": f"m{n}", "instance": f"i{i}"}, samples) for n in range(3) for i in range(20)]
+            response = remote_write.post(server.prometheus, remote_write.request(series))
+            assert response.status_code == 204, response.text
+
+    def ask(server):
+        parameters = {"query": "sum(rate(m1[5m]))", "start": now_ms / 1000 - 3600, "end": now_ms / 1000, "step": 60}
+        response = requests.get(f"{server.prometheus}/api/v1/query_range", params=parameters, timeout=30).json()
+        assert len(response["data"]["result"]) == 1
+        return response["data"]["result"][0]["values"]
+
+    found = []
+    with Server(tmp_path / "data") as server:
+        for first_ms, last_ms in [(now_ms - day_ms, now_ms), (now_ms - 30 * day_ms, now_ms - day_ms)]:
+            write(server, first_ms, last_ms)
+            before = read_bytes(server)
+            spent = cost(server, lambda: found.append(ask(server)))
+            found[-1] = (found[-1], spent, read_bytes(server) - before)
+    (one_day, spent, n_bytes), (thirty_days, spent_later, n_bytes_later) = found
+    print(f"with 1 day: {spent}, {n_bytes} bytes; with 30 days: {spent_later}, {n_bytes_later} bytes")
+    assert one_day == thirty_days
+    assert spent == spent_later and n_bytes == n_bytes_later
+    assert spent["object_get"] <= 8

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::traffic::Traffic;
 use crate::traffic::client::{Client, gzip, snappy};
-use crate::traffic::scrapes::{SCRAPE_MS, Scrapes};
+use crate::traffic::scrapes::{Protocol, SCRAPE_MS, Scrapes};
 
 const TRACES_PER_SECOND: f64 = 20.0;
 /// Speed over size: the way is short.
@@ -32,7 +32,7 @@ pub async fn run(endpoint: SocketAddr, mut stop: watch::Receiver<bool>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut delivering = false;
     let mut round_ms = start_ns / 1_000_000 - EARLY_SCRAPES * SCRAPE_MS;
-    let mut scrapes = Scrapes::new(start_ns as u64, round_ms, u64::MAX);
+    let mut scrapes = Scrapes::new(start_ns as u64, round_ms, u64::MAX, Protocol::RemoteWrite);
     loop {
         tokio::select! {
             _ = stop.wait_for(|stopped| *stopped) => return,

@@ -58,14 +58,14 @@ pub fn decode(body: &[u8], limits: &Limits) -> Result<Vec<Query>, Error> {
 pub fn encode(results: Vec<Vec<Series>>) -> Vec<u8> {
     let results = results.into_iter().map(|mut series| {
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        message::QueryResult { timeseries: series.into_iter().map(time_series).collect() }
+        message::QueryResult { timeseries: series.iter().map(time_series).collect() }
     });
     let response = message::ReadResponse { results: results.collect() };
     let plain = response.encode_to_vec();
     snap::raw::Encoder::new().compress_vec(&plain).expect("invariant: an answer is shorter than 4 GiB")
 }
 
-fn time_series(series: Series) -> message::TimeSeries {
+fn time_series(series: &Series) -> message::TimeSeries {
     let label = |label: &model::labels::Label| message::Label {
         name: label.name.to_string(),
         value: label.value.to_string(),

@@ -19,7 +19,7 @@ use serde_json::json;
 use super::report::{Report, number, number_or_dash, row};
 use super::{Error, Loopback, Result, proc, quantile};
 use crate::traffic::client::{Answer, Client, NoAnswer, gzip, snappy};
-use crate::traffic::scrapes::{SCRAPE_MS, Scrapes};
+use crate::traffic::scrapes::{Protocol, SCRAPE_MS, Scrapes};
 use crate::traffic::{DEFAULT_TRACES_PER_SECOND, MEAN_SPANS_PER_TRACE, Traffic};
 
 /// Compressed bodies that wait in memory at a time.
@@ -36,6 +36,8 @@ enum Signal {
     Traces,
     /// Samples by Prometheus remote write 1.0: 10,000 series every 15 s, 2,000 samples a request
     Metrics,
+    /// The same series by OTLP, gzip, as a Collector batches them: histograms are one point each
+    OtlpMetrics,
 }
 
 impl Signal {
@@ -43,7 +45,7 @@ impl Signal {
     fn items(self) -> &'static str {
         match self {
             Self::Traces => "spans",
-            Self::Metrics => "samples",
+            Self::Metrics | Self::OtlpMetrics => "samples",
         }
     }
 
@@ -51,6 +53,7 @@ impl Signal {
         match self {
             Self::Traces => "/v1/traces",
             Self::Metrics => "/api/v1/write",
+            Self::OtlpMetrics => "/v1/metrics",
         }
     }
 }
@@ -128,11 +131,13 @@ impl Source {
                 let start_ns = now_ns - ((traffic_s * 1.05 + 1.0) * 1e9) as i64;
                 (Self::Traces { traffic: Box::new(Traffic::new(args.seed, start_ns)), n_spans }, start_ns)
             }
-            Signal::Metrics => {
-                let n_series = Scrapes::new(args.seed, 0, 0).n_series() as u64;
+            Signal::Metrics | Signal::OtlpMetrics => {
+                let is_otlp = args.signal == Signal::OtlpMetrics;
+                let protocol = if is_otlp { Protocol::Otlp } else { Protocol::RemoteWrite };
+                let n_series = Scrapes::new(args.seed, 0, 0, protocol).n_series() as u64;
                 let n_rounds = args.total.div_ceil(n_series);
                 let start_ms = now_ns / 1_000_000 - (n_rounds as i64 + 1) * SCRAPE_MS;
-                let scrapes = Box::new(Scrapes::new(args.seed, start_ms, n_rounds));
+                let scrapes = Box::new(Scrapes::new(args.seed, start_ms, n_rounds, protocol));
                 (Self::Metrics { scrapes, ready: VecDeque::new() }, start_ms * 1_000_000)
             }
         }
@@ -246,7 +251,7 @@ fn prepare(source: &mut Source, args: &Args, first_idx: usize, n_items_left: u64
             let body = |raw: &Raw| Body {
                 request_idx: raw.request_idx,
                 compressed: match args.signal {
-                    Signal::Traces => gzip(&raw.body, 6),
+                    Signal::Traces | Signal::OtlpMetrics => gzip(&raw.body, 6),
                     Signal::Metrics => snappy(&raw.body),
                 },
                 ids: if args.record.is_some() { raw.ids.clone() } else { Vec::new() },
@@ -328,7 +333,9 @@ impl Round<'_> {
         let path = self.signal.path();
         let answer = async {
             match self.signal {
-                Signal::Traces => client.post_traces(path, body.compressed.clone()).await,
+                Signal::Traces | Signal::OtlpMetrics => {
+                    client.post_traces(path, body.compressed.clone()).await
+                }
                 Signal::Metrics => client.post_samples(path, body.compressed.clone()).await,
             }
         };

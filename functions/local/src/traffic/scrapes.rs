@@ -3,7 +3,10 @@
 //! Each of the 86 pods has about 116 series: of its runtime, its HTTP server (counters and a histogram by route), its
 //! database clients and its queues, and one `target_info`: 10,000 series in all. A scrape brings one sample of each
 //! series; requests hold 2,000 of them, wherever a scrape ends, as Prometheus' queue sends them. Halfway through, one service in four is rolled
-//! out: its pods get new names, and the old ones' series end with stale markers.
+//! out: its pods get new names, and the old ones' series end with stale markers. Or the same series as the pods' SDKs
+//! would send them through a Collector by OTLP.
+
+mod otlp;
 
 use super::proto;
 use super::random::Random;
@@ -73,12 +76,17 @@ enum Motion {
 struct OneSeries {
     /// The encoded labels, each with its tag and length.
     labels: Vec<u8>,
+    name: String,
+    /// What OTLP says of it beside its resource: encoded attributes, each with its key and value.
+    attributes: Vec<Vec<u8>>,
     motion: Motion,
     value: f64,
 }
 
 #[derive(Debug)]
 struct Target {
+    /// The encoded resource of OTLP, with the attributes that all series share.
+    resource: Vec<u8>,
     series: Vec<OneSeries>,
     /// Ms after the start of a round.
     offset_ms: i64,
@@ -96,6 +104,16 @@ pub struct Scrapes {
     /// The request that is not full yet, with its samples. A sender's queue knows no scrapes: what one leaves over is
     /// sent with the next.
     open: (Vec<u8>, usize),
+    protocol: Protocol,
+}
+
+/// How the series are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// By remote write 1.0, a sample of each.
+    RemoteWrite,
+    /// By OTLP, metrics of one pod together; a histogram is one point.
+    Otlp,
 }
 
 /// What a round of scrapes of all pods fills, as bodies of remote write 1.0 before compression, each with its samples.
@@ -103,7 +121,7 @@ pub type Round = Vec<(Vec<u8>, usize)>;
 
 impl Scrapes {
     /// Scrapes from `start_ms` on, with a roll-out after `n_rounds / 2`. The same seed gives the same values.
-    pub fn new(seed: u64, start_ms: i64, n_rounds: u64) -> Self {
+    pub fn new(seed: u64, start_ms: i64, n_rounds: u64, protocol: Protocol) -> Self {
         let mut random = Random::new(seed);
         let mut targets = Vec::new();
         for (service_idx, service) in SERVICES.iter().enumerate() {
@@ -116,7 +134,7 @@ impl Scrapes {
                 }
             }
         }
-        Self { random, targets, start_ms, round: 0, open: (Vec::new(), 0) }
+        Self { random, targets, start_ms, round: 0, open: (Vec::new(), 0), protocol }
     }
 
     /// The series that are there at the start.
@@ -138,6 +156,17 @@ impl Scrapes {
                 continue;
             }
             let counts = advance(&mut target.series, &mut self.random);
+            if self.protocol == Protocol::Otlp {
+                // An SDK says nothing when it ends.
+                if !is_over {
+                    otlp::push_target(&mut self.open.0, target, time_ms + target.offset_ms);
+                    self.open.1 += target.series.len();
+                }
+                if self.open.1 >= SERIES_PER_REQUEST {
+                    requests.push(std::mem::take(&mut self.open));
+                }
+                continue;
+            }
             for (series, value) in target.series.iter().zip(counts) {
                 let bits = if is_over { STALE_BITS } else { value.to_bits() };
                 let (body, n_samples) = &mut self.open;
@@ -206,7 +235,13 @@ fn target(
     ];
     let mut series = Vec::new();
     let mut add = |name: &str, more: &[(&str, &str)], motion: Motion, value: f64| {
-        series.push(OneSeries { labels: encoded_labels(name, &common, more), motion, value });
+        series.push(OneSeries {
+            labels: encoded_labels(name, &common, more),
+            name: name.to_owned(),
+            attributes: more.iter().map(|(key, text)| otlp::attribute(key, text)).collect(),
+            motion,
+            value,
+        });
         series.len() - 1
     };
     add("up", &[], Motion::Constant(1.0), 1.0);
@@ -247,7 +282,16 @@ fn target(
             );
         }
     }
-    Target { series, offset_ms: random.below(SCRAPE_MS as u64) as i64, rounds }
+    let resource = otlp::resource(&[
+        ("k8s.cluster.name", "shop-blue"),
+        ("service.instance.id", &instance),
+        ("service.name", service.name),
+        ("k8s.namespace.name", service.namespace),
+        ("k8s.pod.name", &pod),
+        ("service.version", service.version),
+        ("telemetry.sdk.language", "rust"),
+    ]);
+    Target { resource, series, offset_ms: random.below(SCRAPE_MS as u64) as i64, rounds }
 }
 
 /// Labels sorted by name, as remote write wants them.
@@ -271,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_round_has_a_sample_of_each_series() {
-        let mut scrapes = Scrapes::new(1, 0, 4);
+        let mut scrapes = Scrapes::new(1, 0, 4, Protocol::RemoteWrite);
         let n_series = scrapes.n_series();
         assert!((9_000..=11_000).contains(&n_series), "{n_series}");
         let mut of_round = || {
@@ -287,6 +331,47 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_bytes() {
-        assert_eq!(Scrapes::new(7, 1_000, 8).next_round(), Scrapes::new(7, 1_000, 8).next_round());
+        for protocol in [Protocol::RemoteWrite, Protocol::Otlp] {
+            let first_round = || Scrapes::new(7, 1_000, 8, protocol).next_round();
+            assert_eq!(first_round(), first_round());
+        }
+    }
+
+    #[test]
+    fn both_protocols_bring_the_same_series() {
+        use wire::otlp::metrics::{Translation, decode_metrics};
+        use wire::remote_write::{Version, decode};
+        let limits = wire::Limits::default();
+        let names = |batches: Vec<model::SeriesBatch>| -> std::collections::BTreeMap<String, usize> {
+            let mut names = std::collections::BTreeMap::new();
+            for batch in batches {
+                for series in 0..batch.n_series() {
+                    let labels = batch.labels_of(series);
+                    let name = labels.iter().find(|pair| batch.symbols.get(pair.0) == "__name__");
+                    *names.entry(batch.symbols.get(name.expect("a name").1).to_owned()).or_default() += 1;
+                }
+            }
+            names
+        };
+        let of = |protocol| Scrapes::new(3, 1_800_000_000_000, 8, protocol).next_round();
+        let written = of(Protocol::RemoteWrite).into_iter();
+        let written = written.map(|(body, _)| decode(&body, Version::V1, &limits).expect("valid").batch);
+        let translation = Translation::default();
+        let sent = of(Protocol::Otlp).into_iter().map(|(body, _)| {
+            let decoded = decode_metrics(&body, wire::otlp::Format::Protobuf, &translation, &limits);
+            let decoded = decoded.expect("valid");
+            assert_eq!(decoded.rejected.n(), 0, "{}", decoded.rejected.message());
+            decoded.batch
+        });
+        let (written, sent) = (names(written.collect()), names(sent.collect()));
+        // The last request of a round is not full; each target says the same of itself.
+        assert_eq!(written.keys().collect::<Vec<_>>(), sent.keys().collect::<Vec<_>>());
+        let bucket = "http_server_request_duration_seconds_bucket";
+        assert!(
+            sent[bucket].abs_diff(written[bucket]) * 5 < written[bucket],
+            "{} {}",
+            sent[bucket],
+            written[bucket]
+        );
     }
 }

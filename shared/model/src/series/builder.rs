@@ -82,6 +82,11 @@ impl SeriesBuilder {
         self.open.push((name, value));
     }
 
+    /// As [`SeriesBuilder::label_at`], for several labels.
+    pub fn labels_at(&mut self, labels: &[(u32, u32)]) {
+        self.open.extend_from_slice(labels);
+    }
+
     /// Appends a label to the open series.
     ///
     /// # Errors
@@ -133,6 +138,24 @@ impl SeriesBuilder {
             return Err(bad);
         }
         Ok(self.place(start, temporality))
+    }
+
+    /// As [`SeriesBuilder::close_labels`], for labels that were appended ascending by name, each name once, none empty.
+    pub fn close_sorted_labels(&mut self, temporality: Temporality) -> u32 {
+        let start = self.labels.len();
+        self.labels.append(&mut self.open);
+        debug_assert!(
+            self.labels[start..]
+                .windows(2)
+                .all(|pair| self.symbols.get(pair[0].0) < self.symbols.get(pair[1].0)),
+            "invariant: the labels are sorted"
+        );
+        self.place(start, temporality)
+    }
+
+    /// The text of a symbol.
+    pub fn text(&self, symbol: u32) -> &str {
+        self.symbols.get(symbol)
     }
 
     /// The number of the series whose labels lie from `start` on; they are removed if it is known.

@@ -110,8 +110,11 @@ impl Rows {
         for (metric, series) in keyed {
             rows.series.push(series);
             rows.metric.push(metric.unwrap_or(nameless));
-            let labels = batch.labels_of(series as usize).iter();
-            rows.labels.extend(labels.copied().filter(|pair| Some(pair.0) != name));
+            let labels = batch.labels_of(series as usize);
+            let name_at = labels.iter().position(|pair| Some(pair.0) == name);
+            let (before, after) = name_at.map_or((labels, &[][..]), |at| (&labels[..at], &labels[at + 1..]));
+            rows.labels.extend_from_slice(before);
+            rows.labels.extend_from_slice(after);
             rows.label_ends.push(rows.labels.len() as u32);
         }
         rows

@@ -2,7 +2,7 @@
 //!
 //! Source: Prometheus `storage/remote/otlptranslator/prometheusremotewrite`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -46,6 +46,30 @@ pub(super) struct Translator<'t> {
     rejected: Rejected,
     resource: Resource,
     scope_labels: Vec<(String, String)>,
+    /// What all points of the open scope get, ascending by name.
+    shared: Vec<SharedLabel>,
+    /// Symbols of the names that attributes get, by key; `None` for a key of which no name is left.
+    label_names: HashMap<String, Option<u32>>,
+    /// Bounds of the last histogram, with the symbols of their texts.
+    bounds: (Vec<f64>, Vec<u32>),
+    symbols: Symbols,
+}
+
+/// Names that every translation needs, as symbols.
+#[derive(Clone, Copy)]
+struct Symbols {
+    metric_name: u32,
+    le: u32,
+    infinity: u32,
+}
+
+/// A label that comes from the resource or the scope.
+#[derive(Clone, Copy)]
+struct SharedLabel {
+    name: u32,
+    value: u32,
+    /// Whether a point's own label of this name counts instead; else this one does.
+    gives_way: bool,
 }
 
 /// What of a resource all its points share.
@@ -63,13 +87,23 @@ struct Resource {
 
 impl<'t> Translator<'t> {
     pub(super) fn new(translation: &'t Translation, limits: &'t Limits) -> Self {
+        let mut builder = SeriesBuilder::default();
+        let symbols = Symbols {
+            metric_name: builder.symbol(METRIC_NAME),
+            le: builder.symbol("le"),
+            infinity: builder.symbol("+Inf"),
+        };
         Self {
             translation,
             limits,
-            builder: SeriesBuilder::default(),
+            builder,
             rejected: Rejected::default(),
             resource: Resource::default(),
             scope_labels: Vec::new(),
+            shared: Vec::new(),
+            label_names: HashMap::default(),
+            bounds: (Vec::new(), Vec::new()),
+            symbols,
         }
     }
 
@@ -143,9 +177,26 @@ impl<'t> Translator<'t> {
 
     pub(super) fn open_scope(&mut self, scope: &Scope) {
         self.scope_labels.clear();
-        if !self.translation.promote_scope_metadata {
-            return;
+        if self.translation.promote_scope_metadata {
+            self.promote_scope(scope);
         }
+        // Later ones overwrite: the identity what is promoted, the scope both.
+        let mut shared: BTreeMap<&str, (&str, bool)> = BTreeMap::new();
+        for (name, value) in &self.resource.promoted {
+            shared.insert(name, (value, true));
+        }
+        for (name, value) in self.resource.identity.iter().chain(&self.scope_labels) {
+            shared.insert(name, (value, false));
+        }
+        // An empty value is no label, but it overwrites one.
+        self.shared.clear();
+        for (name, (value, gives_way)) in shared {
+            let (name, value) = (self.builder.symbol(name), self.builder.symbol(value));
+            self.shared.push(SharedLabel { name, value, gives_way });
+        }
+    }
+
+    fn promote_scope(&mut self, scope: &Scope) {
         let own = [("name", &scope.name), ("version", &scope.version), ("schema_url", &scope.schema_url)];
         self.scope_labels.extend(own.map(|(name, value)| (format!("otel_scope_{name}"), value.clone())));
         for (name, value) in self.labels(scope.attributes.iter()) {
@@ -201,42 +252,45 @@ impl<'t> Translator<'t> {
             help: metric.description.clone(),
         });
         let temporality = if is_delta { Temporality::Delta } else { Temporality::Cumulative };
+        let names = Names::new(&name, metric.kind, &mut self.builder);
         for point in points {
             if self.excess().is_some() {
                 return;
             }
-            self.point(&name, temporality, point);
+            self.point(&names, temporality, point);
         }
     }
 
-    fn point(&mut self, name: &str, temporality: Temporality, point: &PointIn) {
+    fn point(&mut self, names: &Names<'_>, temporality: Temporality, point: &PointIn) {
         let labels = self.point_labels(&point.attributes);
-        let too_long = labels.iter().any(|(_, value)| value.len() > self.limits.max_label_value_bytes);
-        if labels.len() > self.limits.max_labels || too_long {
+        let longest = labels.iter().map(|label| self.builder.text(label.1).len()).max().unwrap_or(0);
+        if labels.len() > self.limits.max_labels || longest > self.limits.max_label_value_bytes {
             let (most, longest) = (self.limits.max_labels, self.limits.max_label_value_bytes);
+            let name = cut(names.text);
             self.rejected.add(Reason::LabelLimits, 1, || {
                 format!(
-                    "a point of metric {:?} has more than {most} labels, or one longer than {longest} bytes",
-                    cut(name)
+                    "a point of metric {name:?} has more than {most} labels, or one longer than {longest} bytes"
                 )
             });
             return;
         }
         let time_ms = (point.time_ns / 1_000_000) as i64;
         if let Some(fault) = self.limits.fault_of_time(time_ms) {
-            self.rejected.add(Reason::Time, 1, || format!("a point of metric {:?} {fault}", cut(name)));
+            let name = cut(names.text);
+            self.rejected.add(Reason::Time, 1, || format!("a point of metric {name:?} {fault}"));
             return;
         }
         let interval =
             self.resource.times_ms.entry(time_ms.div_euclid(INFO_INTERVAL_MS)).or_insert((time_ms, time_ms));
         *interval = (interval.0.min(time_ms), interval.1.max(time_ms));
-        let symbols: Vec<(u32, u32)> = labels
-            .iter()
-            .map(|(name, value)| (self.builder.symbol(name), self.builder.symbol(value)))
-            .collect();
+        let name_place = place_of(&self.builder, &labels, METRIC_NAME).unwrap_or_else(|at| at);
         let mut at = At {
             builder: &mut self.builder,
-            labels: &symbols,
+            bounds: &mut self.bounds,
+            symbols: self.symbols,
+            labels: &labels,
+            name_place,
+            le_place: None,
             temporality,
             time_ms,
             start_ms: (point.start_ns / 1_000_000) as i64,
@@ -244,47 +298,129 @@ impl<'t> Translator<'t> {
         };
         let fault = match &point.value {
             PointValue::None if at.is_stale => {
-                at.sample(name, &[], 0.0);
+                at.sample(names.plain, None, 0.0);
                 None
             }
             PointValue::None => Some("has no value".to_owned()),
             PointValue::Number(value) => {
-                let series = at.sample(name, &[], *value);
+                let series = at.sample(names.plain, None, *value);
                 at.exemplars(series, &point.exemplars, |_| true);
                 None
             }
             PointValue::Histogram { count, sum, bucket_counts, bounds } => {
                 if self.translation.convert_histograms_to_nhcb {
-                    at.custom_histogram(name, (*count, *sum), bucket_counts, bounds, &point.exemplars)
+                    at.custom_histogram(names, (*count, *sum), bucket_counts, bounds, &point.exemplars)
                 } else {
-                    at.classic_histogram(name, (*count, *sum), bucket_counts, bounds, &point.exemplars)
+                    at.classic_histogram(names, (*count, *sum), bucket_counts, bounds, &point.exemplars)
                 }
             }
-            PointValue::Exponential(exponential) => at.exponential(name, exponential, &point.exemplars),
+            PointValue::Exponential(exponential) => at.exponential(names, exponential, &point.exemplars),
             PointValue::Summary { count, sum, quantiles } => {
-                at.sample(&format!("{name}_sum"), &[], *sum);
-                at.sample(&format!("{name}_count"), &[], *count as f64);
+                at.sample(names.sum, None, *sum);
+                at.sample(names.count, None, *count as f64);
+                let label = at.builder.symbol("quantile");
                 for (quantile, value) in quantiles {
-                    at.sample(name, &[("quantile", &plain(*quantile))], *value);
+                    let quantile = at.builder.symbol(&plain(*quantile));
+                    at.sample(names.plain, Some((label, quantile)), *value);
                 }
                 None
             }
         };
         if let Some(fault) = fault {
-            self.rejected.add(Reason::Value, 1, || format!("a point of metric {:?} {fault}", cut(name)));
+            let name = cut(names.text);
+            self.rejected.add(Reason::Value, 1, || format!("a point of metric {name:?} {fault}"));
         }
     }
 
-    /// The labels of a point's series but the name: its own, promoted ones, `job` and `instance`, the scope's.
-    fn point_labels(&self, attributes: &Attributes) -> Vec<(String, String)> {
-        let mut labels = self.labels(attributes.iter());
-        for (name, value) in &self.resource.promoted {
-            if !labels.iter().any(|(other, _)| other == name) {
-                labels.push((name.clone(), value.clone()));
+    /// The labels of a point's series but the name, as symbols, ascending by name: its own, promoted ones, `job` and
+    /// `instance`, the scope's. None is empty.
+    fn point_labels(&mut self, attributes: &Attributes) -> Vec<(u32, u32)> {
+        let mut own = self.own_labels(attributes);
+        let is_overwritten =
+            |name: u32| self.shared.iter().any(|other| !other.gives_way && other.name == name);
+        own.retain(|label| !is_overwritten(label.0));
+        let is_own = |name: u32| own.iter().any(|other| other.0 == name);
+        let others = self.shared.iter().filter(|label| !(label.gives_way && is_own(label.name)));
+        let others = others.map(|label| (label.name, label.value));
+        // Both ascend by name.
+        let name = |label: &(u32, u32)| self.builder.text(label.0);
+        let mut labels = Vec::with_capacity(own.len() + self.shared.len());
+        let mut own = own.iter().copied().peekable();
+        for other in others {
+            while let Some(label) = own.next_if(|label| name(label) < name(&other)) {
+                labels.push(label);
             }
+            labels.push(other);
         }
-        overwritten(overwritten(labels, &self.resource.identity), &self.scope_labels)
+        labels.extend(own);
+        labels.retain(|label| label.0 != self.symbols.metric_name && !self.builder.text(label.1).is_empty());
+        labels
     }
+
+    /// Attributes as labels, ascending by name; values of attributes that get the same name are joined.
+    fn own_labels(&mut self, attributes: &Attributes) -> Vec<(u32, u32)> {
+        let mut own: Vec<(u32, u32)> = Vec::with_capacity(attributes.len());
+        for (key, value) in attributes.iter().filter(|(key, _)| key != METRIC_NAME) {
+            let Some(name) = self.label_symbol(key) else { continue };
+            if own.iter().any(|label| label.0 == name) {
+                return self.joined_labels(attributes);
+            }
+            let value = match value {
+                AnyValue::String(text) => self.builder.symbol(text),
+                other => self.builder.symbol(&value_text(other)),
+            };
+            own.push((name, value));
+        }
+        own.sort_unstable_by(|a, b| self.builder.text(a.0).cmp(self.builder.text(b.0)));
+        own
+    }
+
+    fn joined_labels(&mut self, attributes: &Attributes) -> Vec<(u32, u32)> {
+        let labels = self.labels(attributes.iter());
+        let symbols =
+            labels.iter().map(|(name, value)| (self.builder.symbol(name), self.builder.symbol(value)));
+        symbols.collect()
+    }
+
+    /// The symbol of the name that an attribute's key gets.
+    fn label_symbol(&mut self, key: &str) -> Option<u32> {
+        if let Some(known) = self.label_names.get(key) {
+            return *known;
+        }
+        let name = names::label_name(key, self.translation.strategy);
+        let symbol = name.map(|name| self.builder.symbol(&name));
+        self.label_names.insert(key.to_owned(), symbol);
+        symbol
+    }
+}
+
+/// The names of the series of a metric, as symbols; those that its kind has none of are the plain one.
+struct Names<'n> {
+    text: &'n str,
+    plain: u32,
+    sum: u32,
+    count: u32,
+    bucket: u32,
+}
+
+impl<'n> Names<'n> {
+    fn new(text: &'n str, kind: Kind, builder: &mut SeriesBuilder) -> Self {
+        let plain = builder.symbol(text);
+        let mut names = Self { text, plain, sum: plain, count: plain, bucket: plain };
+        if matches!(kind, Kind::Histogram { .. } | Kind::Summary) {
+            names.sum = builder.symbol(&format!("{text}_sum"));
+            names.count = builder.symbol(&format!("{text}_count"));
+        }
+        if matches!(kind, Kind::Histogram { .. }) {
+            names.bucket = builder.symbol(&format!("{text}_bucket"));
+        }
+        names
+    }
+}
+
+/// Where a label of this name is among labels that ascend by name, or where it would be.
+fn place_of(builder: &SeriesBuilder, labels: &[(u32, u32)], name: &str) -> Result<usize, usize> {
+    labels.binary_search_by(|label| builder.text(label.0).cmp(name))
 }
 
 /// `labels` with those of `over` in place of their own of the same name.
@@ -297,7 +433,14 @@ fn overwritten(mut labels: Vec<(String, String)>, over: &[(String, String)]) -> 
 /// The series of one point.
 struct At<'a> {
     builder: &'a mut SeriesBuilder,
+    bounds: &'a mut (Vec<f64>, Vec<u32>),
+    symbols: Symbols,
+    /// Ascending by name.
     labels: &'a [(u32, u32)],
+    /// Where the metric's name belongs among them.
+    name_place: usize,
+    /// Where `le` does, once that was looked for.
+    le_place: Option<Result<usize, usize>>,
     temporality: Temporality,
     time_ms: i64,
     start_ms: i64,
@@ -305,34 +448,52 @@ struct At<'a> {
 }
 
 impl At<'_> {
-    /// The series with this name and more labels, which overwrite.
-    fn series(&mut self, name: &str, more: &[(&str, &str)]) -> Option<u32> {
-        let name = (self.builder.symbol(METRIC_NAME), self.builder.symbol(name));
-        self.builder.label_at(name.0, name.1);
-        let more: Vec<(u32, u32)> = more
-            .iter()
-            .map(|(name, value)| (self.builder.symbol(name), self.builder.symbol(value)))
-            .collect();
-        for &(label, value) in self.labels {
-            if label != name.0 && !more.iter().any(|(other, _)| *other == label) {
-                self.builder.label_at(label, value);
-            }
+    /// The series with this name and one more label, which overwrites.
+    fn series(&mut self, name: u32, more: Option<(u32, u32)>) -> u32 {
+        let (labels, name_place) = (self.labels, self.name_place);
+        let name = (self.symbols.metric_name, name);
+        let Some(more) = more else {
+            self.builder.labels_at(&labels[..name_place]);
+            self.builder.labels_at(&[name]);
+            self.builder.labels_at(&labels[name_place..]);
+            return self.builder.close_sorted_labels(self.temporality);
+        };
+        let place = match self.le_place {
+            Some(place) if more.0 == self.symbols.le => place,
+            _ => place_of(self.builder, labels, self.builder.text(more.0)),
+        };
+        if more.0 == self.symbols.le {
+            self.le_place = Some(place);
         }
-        for (label, value) in more {
-            self.builder.label_at(label, value);
+        let (before, after) = match place {
+            Ok(at) => (at, at + 1),
+            Err(at) => (at, at),
+        };
+        let is_first = before < name_place || before == name_place && self.builder.text(more.0) < METRIC_NAME;
+        if is_first {
+            self.builder.labels_at(&labels[..before]);
+            self.builder.labels_at(&[more]);
+            self.builder.labels_at(&labels[after..name_place]);
+            self.builder.labels_at(&[name]);
+            self.builder.labels_at(&labels[name_place..]);
+        } else {
+            self.builder.labels_at(&labels[..name_place]);
+            self.builder.labels_at(&[name]);
+            self.builder.labels_at(&labels[name_place..before]);
+            self.builder.labels_at(&[more]);
+            self.builder.labels_at(&labels[after..]);
         }
-        self.builder.close_labels(self.temporality).ok()
+        self.builder.close_sorted_labels(self.temporality)
     }
 
-    fn sample(&mut self, name: &str, more: &[(&str, &str)], value: f64) -> Option<u32> {
-        let series = self.series(name, more)?;
+    fn sample(&mut self, name: u32, more: Option<(u32, u32)>, value: f64) -> u32 {
+        let series = self.series(name, more);
         let value = if self.is_stale { f64::from_bits(STALE_BITS) } else { value };
         self.builder.sample(series, self.time_ms, value, self.start_ms);
-        Some(series)
+        series
     }
 
-    fn exemplars(&mut self, series: Option<u32>, exemplars: &[ExemplarIn], is_wanted: impl Fn(f64) -> bool) {
-        let Some(series) = series else { return };
+    fn exemplars(&mut self, series: u32, exemplars: &[ExemplarIn], is_wanted: impl Fn(f64) -> bool) {
         for exemplar in exemplars.iter().filter(|exemplar| is_wanted(exemplar.value)) {
             self.builder.exemplar(series, translated(exemplar));
         }
@@ -341,7 +502,7 @@ impl At<'_> {
     /// `_bucket`, `_count` and `_sum`, the last only if it is said.
     fn classic_histogram(
         &mut self,
-        name: &str,
+        names: &Names<'_>,
         (count, sum): (u64, Option<f64>),
         bucket_counts: &[u64],
         bounds: &[f64],
@@ -351,26 +512,36 @@ impl At<'_> {
             return Some(fault);
         }
         if let Some(sum) = sum {
-            self.sample(&format!("{name}_sum"), &[], sum);
+            self.sample(names.sum, None, sum);
         }
-        self.sample(&format!("{name}_count"), &[], count as f64);
-        let bucket = format!("{name}_bucket");
+        self.sample(names.count, None, count as f64);
+        let is_known = self.bounds.0.len() == bounds.len()
+            && self.bounds.0.iter().zip(bounds).all(|(a, b)| a.to_bits() == b.to_bits());
+        if !is_known {
+            *self.bounds = (bounds.to_vec(), Vec::new());
+            for bound in bounds {
+                let text = self.builder.symbol(&plain(*bound));
+                self.bounds.1.push(text);
+            }
+        }
+        let le = self.symbols.le;
         let mut cumulative = 0_u64;
         let mut below = f64::NEG_INFINITY;
-        for (bound, n) in bounds.iter().zip(bucket_counts) {
+        for (position, (bound, n)) in bounds.iter().zip(bucket_counts).enumerate() {
             cumulative = cumulative.saturating_add(*n);
-            let series = self.sample(&bucket, &[("le", &plain(*bound))], cumulative as f64);
+            let text = self.bounds.1[position];
+            let series = self.sample(names.bucket, Some((le, text)), cumulative as f64);
             self.exemplars(series, exemplars, |value| below < value && value <= *bound);
             below = *bound;
         }
-        let series = self.sample(&bucket, &[("le", "+Inf")], count as f64);
+        let series = self.sample(names.bucket, Some((le, self.symbols.infinity)), count as f64);
         self.exemplars(series, exemplars, |value| value > below || value.is_nan());
         None
     }
 
     fn custom_histogram(
         &mut self,
-        name: &str,
+        names: &Names<'_>,
         (count, sum): (u64, Option<f64>),
         bucket_counts: &[u64],
         bounds: &[f64],
@@ -386,7 +557,7 @@ impl At<'_> {
             vec![BucketSpan { offset: 0, length: counts.len() as u32 }]
         };
         self.histogram(
-            name,
+            names.plain,
             NativeHistogram {
                 schema: CUSTOM_BOUNDS_SCHEMA,
                 count: count as f64,
@@ -403,7 +574,7 @@ impl At<'_> {
 
     fn exponential(
         &mut self,
-        name: &str,
+        names: &Names<'_>,
         exponential: &Exponential,
         exemplars: &[ExemplarIn],
     ) -> Option<String> {
@@ -414,7 +585,7 @@ impl At<'_> {
         let zero_threshold =
             exponential.zero_threshold.filter(|width| *width > 0.0).unwrap_or(DEFAULT_ZERO_THRESHOLD);
         self.histogram(
-            name,
+            names.plain,
             NativeHistogram {
                 schema: exponential.scale.min(MAX_SCHEMA),
                 zero_threshold,
@@ -431,8 +602,8 @@ impl At<'_> {
         None
     }
 
-    fn histogram(&mut self, name: &str, mut histogram: NativeHistogram, exemplars: &[ExemplarIn]) {
-        let Some(series) = self.series(name, &[]) else { return };
+    fn histogram(&mut self, name: u32, mut histogram: NativeHistogram, exemplars: &[ExemplarIn]) {
+        let series = self.series(name, None);
         if self.is_stale {
             histogram = NativeHistogram { sum: f64::from_bits(STALE_BITS), ..NativeHistogram::default() };
         }
@@ -445,7 +616,7 @@ impl At<'_> {
             histogram: Arc::new(histogram),
         };
         self.builder.histogram(series, sample);
-        self.exemplars(Some(series), exemplars, |_| true);
+        self.exemplars(series, exemplars, |_| true);
     }
 }
 
