@@ -362,3 +362,53 @@ fn cut_and_changed_bodies_never_panic() {
         }
     }
 }
+
+fn read_json(json: &str) -> Result<DecodedMetrics, wire::Error> {
+    decode_metrics(json.as_bytes(), Format::Json, &Translation::default(), &Limits::default())
+}
+
+#[test]
+fn a_wrong_point_of_json_costs_no_other() {
+    let long = format!("[{}]", vec!["\"1\""; 400_000].join(","));
+    let points = [
+        r#"{"timeUnixNano":"1000000","asInt":"1"}"#,
+        r#"{"timeUnixNano":"soon","asInt":"1"}"#,
+        r#"{"timeUnixNano":"2000000","asInt":{}}"#,
+        r#""no point""#,
+        r#"{"timeUnixNano":"3000000","asDouble":2.5,"attributes":[{"key":"a","value":{"stringValue":"b"}}]}"#,
+        &format!(r#"{{"timeUnixNano":"4000000","bucketCounts":{long}}}"#),
+        "null",
+    ];
+    let json = format!(
+        r#"{{"resourceMetrics":[null,{{"scopeMetrics":[null,{{"metrics":[null,
+        {{"gauge":{{"dataPoints":[{}]}},"name":"g","unknown":[{{}}]}}]}}],
+        "resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"shop"}}}}]}}}}]}}"#,
+        points.join(",")
+    );
+    let decoded = read_json(&json).expect("a request");
+    assert_eq!(shown(&decoded.batch), ["g{a=b,job=shop} 2.5", "g{job=shop} 1"]);
+    assert_eq!(decoded.rejected.n(), 5);
+    assert!(decoded.rejected.message().contains("timeUnixNano"), "{}", decoded.rejected.message());
+}
+
+#[test]
+fn what_is_no_json_of_metrics_is_an_error() {
+    for json in [
+        "",
+        "[]",
+        "1",
+        r#"{"resourceMetrics":{}}"#,
+        r#"{"resourceMetrics":[1]}"#,
+        r#"{"resourceMetrics":[{"scopeMetrics":7}]}"#,
+        r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":5}]}]}]}"#,
+        r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":[]}]}]}]}"#,
+        r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":["x"]}]}]"#,
+    ] {
+        let error = read_json(json).expect_err(json);
+        assert_eq!(error.kind(), wire::ErrorKind::BadRequest, "{json}: {error}");
+        assert!(error.to_string().len() < 1000);
+    }
+    for json in ["{}", r#"{"resourceMetrics":null}"#, r#"{"resourceMetrics":[{},{"scopeMetrics":[{}]}]}"#] {
+        assert_eq!(read_json(json).expect(json).batch.n_samples(), 0);
+    }
+}

@@ -3,7 +3,10 @@
 
 use base64::Engine as _;
 use model::attribute::{AnyValue, Attributes};
+use serde::Deserialize;
+use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::translate::Translator;
 use super::{DELTA, ExemplarIn, Exponential, Kind, MetricIn, PointIn, PointValue, Scope};
@@ -19,85 +22,230 @@ struct Wrong {
 
 type Read<T> = Result<T, Wrong>;
 
+/// The longest JSON text of one point, resource or scope: what is made of it may take sixteen times as much.
+const MAX_PART_BYTES: usize = 1 << 20;
+
 pub(super) fn read(body: &[u8], limits: &Limits, translator: &mut Translator<'_>) -> Result<(), Error> {
     let text = std::str::from_utf8(body).map_err(|err| Error::NotUtf8 { offset: err.valid_up_to() })?;
-    // Bounded depth: the default of the parser, which is deeper than any message of metrics needs to be.
-    let request: Value = serde_json::from_str(text).map_err(Error::Json)?;
-    resources(&request, limits, translator).map_err(|wrong| {
-        let message = format!("field {} must be {}", wrong.field, wrong.expected);
-        Error::Json(serde::de::Error::custom(message))
+    // Only where things are is read at first; lists are walked element by element, and nothing is kept of them.
+    let request: Request<'_> = object(text)?;
+    each(request.resource_metrics, &mut |raw| {
+        let message: ResourceMetrics<'_> = parsed(raw)?;
+        translator.open_resource(&attributes(&part(message.resource, "resource")?, limits)?);
+        each(message.scope_metrics, &mut |raw| {
+            let message: ScopeMetrics<'_> = parsed(raw)?;
+            let scope = part(message.scope, "scope")?;
+            translator.open_scope(&Scope {
+                name: text_of(&scope, "name")?,
+                version: text_of(&scope, "version")?,
+                attributes: attributes(&scope, limits)?,
+                schema_url: raw_text(message.schema_url, "schemaUrl")?,
+            });
+            each(message.metrics, &mut |raw| read_metric(&parsed(raw)?, limits, translator))
+        })?;
+        translator.close_resource();
+        Ok(())
     })
 }
 
-fn resources(request: &Value, limits: &Limits, translator: &mut Translator<'_>) -> Read<()> {
-    if !request.is_object() {
-        return Err(Wrong { field: "(the request)", expected: "an object" });
-    }
-    for resource in list(request, "resourceMetrics")? {
-        translator.open_resource(&attributes(&resource["resource"], limits)?);
-        for scope_metrics in list(resource, "scopeMetrics")? {
-            let scope = &scope_metrics["scope"];
-            translator.open_scope(&Scope {
-                name: text(scope, "name")?,
-                version: text(scope, "version")?,
-                attributes: attributes(scope, limits)?,
-                schema_url: text(scope_metrics, "schemaUrl")?,
-            });
-            for metric in list(scope_metrics, "metrics")? {
-                read_metric(metric, limits, translator)?;
-                if translator.excess().is_some() {
-                    return Ok(());
-                }
-            }
-        }
-        translator.close_resource();
-    }
-    Ok(())
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Request<'a> {
+    #[serde(borrow, rename = "resourceMetrics")]
+    resource_metrics: Option<&'a RawValue>,
 }
 
-fn read_metric(metric: &Value, limits: &Limits, translator: &mut Translator<'_>) -> Read<()> {
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ResourceMetrics<'a> {
+    #[serde(borrow)]
+    resource: Option<&'a RawValue>,
+    #[serde(borrow, rename = "scopeMetrics")]
+    scope_metrics: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ScopeMetrics<'a> {
+    #[serde(borrow)]
+    scope: Option<&'a RawValue>,
+    #[serde(borrow, rename = "schemaUrl")]
+    schema_url: Option<&'a RawValue>,
+    #[serde(borrow)]
+    metrics: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Metric<'a> {
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    description: Option<&'a RawValue>,
+    #[serde(borrow)]
+    unit: Option<&'a RawValue>,
+    #[serde(borrow)]
+    gauge: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sum: Option<&'a RawValue>,
+    #[serde(borrow)]
+    histogram: Option<&'a RawValue>,
+    #[serde(borrow, rename = "exponentialHistogram")]
+    exponential_histogram: Option<&'a RawValue>,
+    #[serde(borrow)]
+    summary: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct OfKind<'a> {
+    #[serde(borrow, rename = "dataPoints")]
+    data_points: Option<&'a RawValue>,
+    #[serde(rename = "aggregationTemporality")]
+    aggregation_temporality: Value,
+    #[serde(rename = "isMonotonic")]
+    is_monotonic: Option<bool>,
+}
+
+/// A message; `null` is one in which nothing is said.
+fn parsed<'a, T: Deserialize<'a> + Default>(raw: &'a RawValue) -> Result<T, Error> {
+    let is_null = raw.get() == "null";
+    if is_null { Ok(T::default()) } else { object(raw.get()) }
+}
+
+/// The message of an object, and of nothing else: a derived one would also be read from an array.
+fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Error> {
+    let message = serde_json::from_str(text).map_err(Error::Json)?;
+    if text.trim_start().starts_with('{') {
+        Ok(message)
+    } else {
+        Err(Error::Json(serde::de::Error::custom("a message must be an object")))
+    }
+}
+
+/// Hands the elements of an array to `take`; nothing is said by `null`.
+fn each<'a>(
+    array: Option<&'a RawValue>,
+    take: &mut dyn FnMut(&'a RawValue) -> Result<(), Error>,
+) -> Result<(), Error> {
+    struct Elements<'t, 'a> {
+        take: &'t mut dyn FnMut(&'a RawValue) -> Result<(), Error>,
+        error: &'t mut Option<Error>,
+    }
+
+    impl<'a> Visitor<'a> for Elements<'_, 'a> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<(), A::Error> {
+            while let Some(element) = list.next_element::<&'a RawValue>()? {
+                if let Err(error) = (self.take)(element) {
+                    *self.error = Some(error);
+                    return Err(serde::de::Error::custom("an element is wrong"));
+                }
+            }
+            Ok(())
+        }
+    }
+
+    let Some(array) = array else { return Ok(()) };
+    let mut error = None;
+    let mut parser = serde_json::Deserializer::from_str(array.get());
+    let walked = parser.deserialize_seq(Elements { take, error: &mut error });
+    match (walked, error) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Some(error)) => Err(error),
+        (Err(broken), None) => Err(Error::Json(broken)),
+    }
+}
+
+/// A part that is read as a whole.
+fn part(raw: Option<&RawValue>, field: &'static str) -> Result<Value, Error> {
+    let Some(raw) = raw else { return Ok(Value::Null) };
+    if raw.get().len() > MAX_PART_BYTES {
+        return Err(Wrong { field, expected: "shorter than 1 MiB" }.into());
+    }
+    serde_json::from_str(raw.get()).map_err(Error::Json)
+}
+
+fn raw_text(raw: Option<&RawValue>, field: &'static str) -> Result<String, Error> {
+    match part(raw, field)? {
+        Value::Null => Ok(String::new()),
+        Value::String(text) => Ok(text),
+        _ => Err(Wrong { field, expected: "a string" }.into()),
+    }
+}
+
+impl From<Wrong> for Error {
+    fn from(wrong: Wrong) -> Self {
+        Self::Json(serde::de::Error::custom(format!("field {} must be {}", wrong.field, wrong.expected)))
+    }
+}
+
+fn read_metric(metric: &Metric<'_>, limits: &Limits, translator: &mut Translator<'_>) -> Result<(), Error> {
     type ReadPoint = fn(&Value, &Limits) -> Read<PointIn>;
-    let kinds: [(&str, ReadPoint); 5] = [
-        ("gauge", number_point),
-        ("sum", number_point),
-        ("histogram", histogram_point),
-        ("exponentialHistogram", exponential_point),
-        ("summary", summary_point),
+    // What is left of a request that holds too much is not read: it is refused.
+    if translator.excess().is_some() {
+        return Ok(());
+    }
+    let kinds: [(Option<&RawValue>, ReadPoint); 5] = [
+        (metric.gauge, number_point),
+        (metric.sum, number_point),
+        (metric.histogram, histogram_point),
+        (metric.exponential_histogram, exponential_point),
+        (metric.summary, summary_point),
     ];
     let mut head = MetricIn {
-        name: text(metric, "name")?,
-        description: text(metric, "description")?,
-        unit: text(metric, "unit")?,
+        name: raw_text(metric.name, "name")?,
+        description: raw_text(metric.description, "description")?,
+        unit: raw_text(metric.unit, "unit")?,
         kind: Kind::Gauge,
     };
     let mut points = Vec::new();
-    for (key, point) in kinds {
-        let data = &metric[key];
-        if data.is_null() {
-            continue;
-        }
-        let is_delta = temporality(data)? == DELTA;
-        head.kind = match key {
-            "gauge" => Kind::Gauge,
-            "sum" => Kind::Sum { is_monotonic: truth(data, "isMonotonic")?, is_delta },
-            "histogram" => Kind::Histogram { is_delta },
-            "exponentialHistogram" => Kind::Exponential { is_delta },
+    for (position, (data, point)) in kinds.into_iter().enumerate() {
+        let Some(data) = data else { continue };
+        let data: OfKind<'_> = parsed(data)?;
+        let is_delta = temporality(&data.aggregation_temporality)? == DELTA;
+        head.kind = match position {
+            0 => Kind::Gauge,
+            1 => Kind::Sum { is_monotonic: data.is_monotonic.unwrap_or(false), is_delta },
+            2 => Kind::Histogram { is_delta },
+            3 => Kind::Exponential { is_delta },
             _ => Kind::Summary,
         };
-        for value in list(data, "dataPoints")? {
-            points.push(point(value, limits)?);
-        }
+        each(data.data_points, &mut |raw| {
+            // One more than allowed is enough to tell.
+            if points.len() > limits.max_samples {
+                return Ok(());
+            }
+            // A point that is wrong costs no other.
+            let read = match part(Some(raw), "dataPoints") {
+                Ok(value) => point(&value, limits).map_err(Error::from),
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(point) => points.push(point),
+                Err(error) => translator.reject_point(&head.name, &error),
+            }
+            Ok(())
+        })?;
     }
     translator.metric(&head, &points);
     Ok(())
 }
 
 /// The number of a temporality, which some senders name.
-fn temporality(data: &Value) -> Read<i64> {
-    match &data["aggregationTemporality"] {
+fn temporality(value: &Value) -> Read<i64> {
+    match value {
+        Value::Null => Ok(0),
         Value::String(name) if name == "AGGREGATION_TEMPORALITY_DELTA" => Ok(DELTA),
         Value::String(name) if name.starts_with("AGGREGATION_TEMPORALITY_") => Ok(0),
-        _ => Ok(integer(data, "aggregationTemporality")?.unwrap_or(0)),
+        value => {
+            as_integer(value).ok_or(Wrong { field: "aggregationTemporality", expected: "a whole number" })
+        }
     }
 }
 
@@ -199,7 +347,7 @@ fn list<'a>(message: &'a Value, field: &'static str) -> Read<&'a [Value]> {
     }
 }
 
-fn text(message: &Value, field: &'static str) -> Read<String> {
+fn text_of(message: &Value, field: &'static str) -> Read<String> {
     match &message[field] {
         Value::Null => Ok(String::new()),
         Value::String(text) => Ok(text.clone()),
@@ -273,7 +421,7 @@ fn double(message: &Value, field: &'static str) -> Read<Option<f64>> {
 /// Hexadecimal; none of zeros.
 fn id(message: &Value, field: &'static str) -> Read<Vec<u8>> {
     let wrong = Wrong { field, expected: "hexadecimal" };
-    let text = text(message, field)?;
+    let text = text_of(message, field)?;
     if text.len() > 32 || text.len() % 2 == 1 || !text.is_ascii() {
         return Err(wrong);
     }
@@ -290,7 +438,7 @@ fn attributes(message: &Value, limits: &Limits) -> Read<Attributes> {
 fn key_values(message: &Value, field: &'static str, limits: &Limits) -> Read<Attributes> {
     let mut attributes = Attributes::new();
     for entry in list(message, field)?.iter().take(limits.max_attributes_per_span) {
-        attributes.push((text(entry, "key")?, any_value(&entry["value"])?));
+        attributes.push((text_of(entry, "key")?, any_value(&entry["value"])?));
     }
     Ok(attributes)
 }
@@ -306,7 +454,7 @@ fn any_value(value: &Value) -> Read<AnyValue> {
     };
     for (key, inner) in fields.iter().filter(|(_, inner)| !inner.is_null()) {
         match key.as_str() {
-            "stringValue" => return text(value, "stringValue").map(AnyValue::String),
+            "stringValue" => return text_of(value, "stringValue").map(AnyValue::String),
             "boolValue" => return truth(value, "boolValue").map(AnyValue::Bool),
             "intValue" => return Ok(integer(value, "intValue")?.map_or(AnyValue::Empty, AnyValue::Int)),
             "doubleValue" => {
@@ -314,7 +462,7 @@ fn any_value(value: &Value) -> Read<AnyValue> {
             }
             "bytesValue" => {
                 let wrong = |_| Wrong { field: "bytesValue", expected: "base64" };
-                let bytes = base64::engine::general_purpose::STANDARD.decode(text(value, "bytesValue")?);
+                let bytes = base64::engine::general_purpose::STANDARD.decode(text_of(value, "bytesValue")?);
                 return bytes.map(AnyValue::Bytes).map_err(wrong);
             }
             "arrayValue" => {
@@ -327,7 +475,7 @@ fn any_value(value: &Value) -> Read<AnyValue> {
             "kvlistValue" => {
                 let mut map = Attributes::new();
                 for entry in list(inner, "values")? {
-                    map.push((text(entry, "key")?, any_value(&entry["value"])?));
+                    map.push((text_of(entry, "key")?, any_value(&entry["value"])?));
                 }
                 return Ok(AnyValue::Map(map));
             }

@@ -116,6 +116,11 @@ impl<'t> Translator<'t> {
         excess(&self.builder, self.limits)
     }
 
+    /// Counts a point of a metric that cannot be read.
+    pub(super) fn reject_point(&mut self, metric: &str, error: &Error) {
+        self.rejected.add(Reason::Value, 1, || format!("a point of metric {:?}: {error}", cut(metric)));
+    }
+
     pub(super) fn open_resource(&mut self, attributes: &Attributes) {
         let text =
             |key: &str| attributes.iter().find(|(other, _)| other == key).map(|(_, value)| value_text(value));
