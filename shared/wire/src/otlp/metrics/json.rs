@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::translate::Translator;
-use super::{DELTA, ExemplarIn, Exponential, Kind, MetricIn, PointIn, PointValue, Scope};
+use super::{DELTA, ExemplarIn, Exponential, Kind, MetricIn, POINTS_AT_ONCE, PointIn, PointValue, Scope};
 use crate::error::Error;
 use crate::limits::Limits;
 
@@ -187,10 +187,6 @@ impl From<Wrong> for Error {
 
 fn read_metric(metric: &Metric<'_>, limits: &Limits, translator: &mut Translator<'_>) -> Result<(), Error> {
     type ReadPoint = fn(&Value, &Limits) -> Read<PointIn>;
-    // What is left of a request that holds too much is not read: it is refused.
-    if translator.excess().is_some() {
-        return Ok(());
-    }
     let kinds: [(Option<&RawValue>, ReadPoint); 5] = [
         (metric.gauge, number_point),
         (metric.sum, number_point),
@@ -217,10 +213,6 @@ fn read_metric(metric: &Metric<'_>, limits: &Limits, translator: &mut Translator
             _ => Kind::Summary,
         };
         each(data.data_points, &mut |raw| {
-            // One more than allowed is enough to tell.
-            if points.len() > limits.max_samples {
-                return Ok(());
-            }
             // A point that is wrong costs no other.
             let read = match part(Some(raw), "dataPoints") {
                 Ok(value) => point(&value, limits).map_err(Error::from),
@@ -230,10 +222,16 @@ fn read_metric(metric: &Metric<'_>, limits: &Limits, translator: &mut Translator
                 Ok(point) => points.push(point),
                 Err(error) => translator.reject_point(&head.name, &error),
             }
-            Ok(())
+            if points.len() == POINTS_AT_ONCE {
+                translator.metric(&head, &points);
+                points.clear();
+            }
+            // What is left of a request that holds too much is not read: it is refused.
+            translator.excess().map_or(Ok(()), Err)
         })?;
+        translator.metric(&head, &points);
+        points.clear();
     }
-    translator.metric(&head, &points);
     Ok(())
 }
 

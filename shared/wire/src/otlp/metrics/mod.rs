@@ -105,6 +105,9 @@ impl Kind {
     }
 }
 
+/// Points of a metric that are in memory before they become samples.
+const POINTS_AT_ONCE: usize = 512;
+
 /// OTLP's number of delta temporality.
 const DELTA: i64 = 1;
 

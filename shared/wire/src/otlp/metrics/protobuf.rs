@@ -3,7 +3,7 @@
 use model::attribute::{AnyValue, Attributes};
 
 use super::translate::Translator;
-use super::{DELTA, ExemplarIn, Exponential, Kind, MetricIn, PointIn, PointValue, Scope};
+use super::{DELTA, ExemplarIn, Exponential, Kind, MetricIn, POINTS_AT_ONCE, PointIn, PointValue, Scope};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::protobuf::{Broken, END, Reader, fixed64, length, varint};
@@ -108,10 +108,14 @@ fn scope_metrics(
     }
 }
 
+type ReadPoint = fn(Reader<'_>, &Limits) -> Result<PointIn, Broken>;
+
 fn metric(message: Reader<'_>, limits: &Limits, translator: &mut Translator<'_>) -> Result<(), Broken> {
     let mut metric =
         MetricIn { name: String::new(), description: String::new(), unit: String::new(), kind: Kind::Gauge };
-    let mut points = Vec::new();
+    // A `Gauge`, `Sum` and so on: where several kinds are there, the last counts.
+    let mut data: Vec<Reader<'_>> = Vec::new();
+    let (mut data_tag, mut point): (u32, ReadPoint) = (0, number_point);
     let mut fields = message;
     loop {
         match fields.tag()? {
@@ -119,56 +123,65 @@ fn metric(message: Reader<'_>, limits: &Limits, translator: &mut Translator<'_>)
             tag if tag == length(1) => metric.name = text(fields.bytes()?),
             tag if tag == length(2) => metric.description = text(fields.bytes()?),
             tag if tag == length(3) => metric.unit = text(fields.bytes()?),
-            tag if tag == length(5) => {
-                metric.kind = Kind::Gauge;
-                data(fields.message()?, limits, &mut points, number_point)?;
+            tag => {
+                let read: ReadPoint = match tag {
+                    tag if tag == length(5) || tag == length(7) => number_point,
+                    tag if tag == length(9) => histogram_point,
+                    tag if tag == length(10) => exponential_point,
+                    tag if tag == length(11) => summary_point,
+                    tag => {
+                        fields.skip(tag)?;
+                        continue;
+                    }
+                };
+                if data_tag != tag {
+                    data.clear();
+                    (data_tag, point) = (tag, read);
+                }
+                data.push(fields.message()?);
             }
-            tag if tag == length(7) => {
-                let (temporality, is_monotonic) = data(fields.message()?, limits, &mut points, number_point)?;
-                metric.kind = Kind::Sum { is_monotonic, is_delta: temporality == DELTA };
+        }
+    }
+    // What the points are is said behind them.
+    let (mut is_delta, mut is_monotonic) = (false, false);
+    for message in &data {
+        let mut fields = *message;
+        loop {
+            match fields.tag()? {
+                END => break,
+                tag if tag == varint(2) => is_delta = fields.varint()? as i64 == DELTA,
+                tag if tag == varint(3) => is_monotonic = fields.varint()? != 0,
+                tag => fields.skip(tag)?,
             }
-            tag if tag == length(9) => {
-                let (temporality, _) = data(fields.message()?, limits, &mut points, histogram_point)?;
-                metric.kind = Kind::Histogram { is_delta: temporality == DELTA };
+        }
+    }
+    metric.kind = match data_tag {
+        tag if tag == length(7) => Kind::Sum { is_monotonic, is_delta },
+        tag if tag == length(9) => Kind::Histogram { is_delta },
+        tag if tag == length(10) => Kind::Exponential { is_delta },
+        tag if tag == length(11) => Kind::Summary,
+        _ => Kind::Gauge,
+    };
+    let mut points = Vec::new();
+    for message in data {
+        let mut fields = message;
+        loop {
+            match fields.tag()? {
+                END => break,
+                tag if tag == length(1) => points.push(point(fields.message()?, limits)?),
+                tag => fields.skip(tag)?,
             }
-            tag if tag == length(10) => {
-                let (temporality, _) = data(fields.message()?, limits, &mut points, exponential_point)?;
-                metric.kind = Kind::Exponential { is_delta: temporality == DELTA };
+            if points.len() == POINTS_AT_ONCE {
+                translator.metric(&metric, &points);
+                points.clear();
+                if translator.excess().is_some() {
+                    return Ok(());
+                }
             }
-            tag if tag == length(11) => {
-                metric.kind = Kind::Summary;
-                data(fields.message()?, limits, &mut points, summary_point)?;
-            }
-            tag => fields.skip(tag)?,
         }
     }
     translator.metric(&metric, &points);
     Ok(())
-}
-
-/// The points in a `Gauge`, `Sum` and so on; temporality and whether it is monotonic, where those are said.
-fn data(
-    mut message: Reader<'_>,
-    limits: &Limits,
-    points: &mut Vec<PointIn>,
-    point: fn(Reader<'_>, &Limits) -> Result<PointIn, Broken>,
-) -> Result<(i64, bool), Broken> {
-    let (mut temporality, mut is_monotonic) = (0, false);
-    loop {
-        match message.tag()? {
-            END => return Ok((temporality, is_monotonic)),
-            tag if tag == length(1) => {
-                let found = point(message.message()?, limits)?;
-                // One more than allowed is enough to tell.
-                if points.len() <= limits.max_samples {
-                    points.push(found);
-                }
-            }
-            tag if tag == varint(2) => temporality = message.varint()? as i64,
-            tag if tag == varint(3) => is_monotonic = message.varint()? != 0,
-            tag => message.skip(tag)?,
-        }
-    }
 }
 
 fn number_point(mut message: Reader<'_>, limits: &Limits) -> Result<PointIn, Broken> {
