@@ -312,3 +312,26 @@ def test_remote_read_refuses_in_words(server, body, headers, status, text):
     else:
         assert text in response.text
     assert requests.get(f"{server.prometheus}/api/v1/read", timeout=30).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "query, status, kind, text",
+    [
+        ("sum_over_time(up[30d:1s])", 422, "execution", "too many samples"),
+        ("max_over_time(max_over_time(up[30d:1s])[30d:1s])", 422, "execution", "too many samples"),
+        ('up{job=~"((a{1,100}){1,100}){1,100}"}', 400, "bad_data", "error parsing regexp"),
+        ("(" * 5000 + "1" + ")" * 5000, 400, "bad_data", "nested deeper"),
+        ("1" + "+1" * 20000, 400, "bad_data", "too many operators"),
+        ("up * on () group_left () up", 422, "execution", "many-to-many"),
+        ("-" * 100_000 + "1", 400, "bad_data", "nested deeper"),
+    ],
+    ids=["steps of a subquery", "nested subqueries", "regex", "parentheses", "operators", "cartesian", "signs"],
+)
+def test_queries_of_death_end_with_an_error(server, now_s, query, status, kind, text):
+    write(server, [(up(job=f"j{i}"), [(now_s * 1000, float(i))]) for i in range(30)])
+    parameters = {"query": query, "start": now_s - 3600, "end": now_s, "step": 15}
+    response = requests.post(f"{server.prometheus}/api/v1/query_range", data=parameters, timeout=60)
+    assert (response.status_code, response.json()["errorType"]) == (status, kind), response.text[:300]
+    assert text in response.json()["error"]
+    # And the server goes on.
+    assert len(get(server, "query", query="up", time=now_s)["data"]["result"]) == 30
