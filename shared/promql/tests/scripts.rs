@@ -353,3 +353,65 @@ fn a_wrong_answer_is_found() {
     let (_, wrong) = run("load 1m\n  x 1 2\neval instant at 1m x\n");
     assert_eq!(wrong.len(), 1);
 }
+
+/// Newer than the Prometheus that the scripts are compared with: from the documentation of later versions.
+#[test]
+fn what_one_side_lacks_can_be_filled_in() {
+    let script = r#"
+load 1m
+  a{x="1"} 1 2 3
+  a{x="2"} 10 20 stale
+  b{x="2"} 100 stale 300
+  b{x="3"} 7 7 7
+  many{x="1", z="p"} 1x2
+  many{x="2", z="q"} 2x2
+  one{x="1", w="red"} 5x2
+  one{x="9", w="blue"} 9x2
+eval instant at 0 a + fill(0) b
+  {x="1"} 1
+  {x="2"} 110
+  {x="3"} 7
+eval instant at 0 a + fill_right(0) b
+  {x="1"} 1
+  {x="2"} 110
+eval instant at 0 a - on (x) fill_left (-1) b
+  {x="2"} -90
+  {x="3"} -8
+eval instant at 0 a / fill_right(2) fill_left(14) b
+  {x="1"} 0.5
+  {x="2"} 0.1
+  {x="3"} 2
+eval range from 0 to 2m step 1m a + fill(0) b
+  {x="1"} 1 2 3
+  {x="2"} 110 20 300
+  {x="3"} 7 7 7
+eval instant at 0 a > fill(5) b
+eval instant at 0 a > fill(8) b
+  {x="3"} 8
+eval instant at 0 a < fill(5) b
+  a{x="1"} 1
+  a{x="2"} 10
+  {x="3"} 5
+eval instant at 0 a < bool fill(5) b
+  {x="1"} 1
+  {x="2"} 1
+  {x="3"} 1
+eval instant at 0 many * on (x) group_left (w) fill_right(10) one
+  {w="red", x="1", z="p"} 5
+  {x="2", z="q"} 20
+eval instant at 0 many * on (x) group_left (w) fill(10) one
+  {w="blue", x="9"} 90
+  {w="red", x="1", z="p"} 5
+  {x="2", z="q"} 20
+eval instant at 0 fill + fill_left
+eval instant at 0 a and fill(0) b
+  error 1:1: parse error: filling in missing series not allowed for set operators
+eval instant at 0 1 + fill(0) b
+  error 1:1: parse error: filling in missing series only allowed between instant vectors
+eval instant at 0 a + fill(b) b
+  error 1:10: parse error: unexpected identifier "b" in fill modifier, expected number
+"#;
+    let (n_questions, wrong) = run(script);
+    assert_eq!(n_questions, 15);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

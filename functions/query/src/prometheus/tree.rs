@@ -69,7 +69,15 @@ fn of_binary(binary: &Binary) -> Value {
         Grouping::OneToMany => "one-to-many",
     };
     let matching = (!is_scalar(&binary.lhs) && !is_scalar(&binary.rhs)).then(|| {
-        json!({"card": card, "labels": matching.labels, "on": matching.is_on, "include": matching.include})
+        let mut shown = json!({
+            "card": card, "labels": matching.labels, "on": matching.is_on, "include": matching.include,
+        });
+        if matching.fill_left.is_some() || matching.fill_right.is_some() {
+            let number = |value: Option<f64>| value.map(|value| value.to_string());
+            shown["fillValues"] =
+                json!({"lhs": number(matching.fill_left), "rhs": number(matching.fill_right)});
+        }
+        shown
     });
     json!({
         "type": "binaryExpr",

@@ -137,6 +137,16 @@ impl Engine<'_> {
         span: &Span,
     ) -> Result<Vec<Line>> {
         let matching = &binary.matching;
+        let (mut lhs, mut rhs) = (lhs, rhs);
+        if matching.fill_left.is_some() || matching.fill_right.is_some() {
+            let (of_lhs, of_rhs) = (presence(&lhs, matching, steps), presence(&rhs, matching, steps));
+            if let Some(value) = matching.fill_left {
+                lhs.extend(fillers(value, &of_lhs, &of_rhs, steps));
+            }
+            if let Some(value) = matching.fill_right {
+                rhs.extend(fillers(value, &of_rhs, &of_lhs, steps));
+            }
+        }
         // The "many" side first; where both are "one", that is the left.
         let swapped = matching.group == Grouping::OneToMany;
         let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
@@ -393,6 +403,23 @@ fn set_or(mut lhs: Vec<Line>, mut rhs: Vec<Line>, matching: &Matching, steps: St
     rhs.retain(|line| !line.is_empty());
     lhs.extend(rhs);
     merged(lhs)
+}
+
+/// Lines that stand for what one side lacks: per signature of the other side, at the steps at which only that is there.
+/// Their labels are those that belong together.
+fn fillers(
+    value: f64,
+    own: &HashMap<Labels, Vec<bool>>,
+    other: &HashMap<Labels, Vec<bool>>,
+    steps: Steps,
+) -> Vec<Line> {
+    let filler = |(signature, there): (&Labels, &Vec<bool>)| {
+        let own = own.get(signature);
+        let lacks = |step: usize| there[step] && !own.is_some_and(|own| own[step]);
+        let values = (0..steps.n).map(|step| if lacks(step) { value } else { ABSENT }).collect();
+        Line::new(signature.clone(), values)
+    };
+    other.iter().map(filler).filter(|line| !line.is_empty()).collect()
 }
 
 /// Per signature the steps at which a line is there.

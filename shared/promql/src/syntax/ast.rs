@@ -210,7 +210,7 @@ impl BinaryOp {
 }
 
 /// Which series of the two sides belong together.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Matching {
     /// `on (…)`; else `ignoring (…)`, by default of none.
     pub is_on: bool,
@@ -220,6 +220,10 @@ pub struct Matching {
     pub group: Grouping,
     /// Labels that the "one" side gives: of `group_left (…)`.
     pub include: Vec<String>,
+    /// What stands for a series that the left side lacks: of `fill_left (…)` and `fill (…)`.
+    pub fill_left: Option<f64>,
+    /// The same for the right side.
+    pub fill_right: Option<f64>,
 }
 
 /// How many series of a side may belong to one of the other.

@@ -214,24 +214,59 @@ impl<'q> Parser<'q> {
         }
     }
 
-    /// `on (…) group_left (…)` and its like.
+    /// `on (…) group_left (…) fill (…)` and its like; whether labels are named at all.
     fn matching(&mut self) -> Result<(Matching, bool)> {
         let mut matching = Matching { is_on: self.is_keyword("on"), ..Matching::default() };
-        if !matching.is_on && !self.is_keyword("ignoring") {
-            return Ok((matching, false));
-        }
-        self.advance();
-        matching.labels = self.label_list()?;
-        for (keyword, group) in [("group_left", Grouping::ManyToOne), ("group_right", Grouping::OneToMany)] {
-            if self.take_keyword(keyword) {
-                matching.group = group;
-                if self.is("(") {
-                    matching.include = self.label_list()?;
+        let has_labels = matching.is_on || self.is_keyword("ignoring");
+        if has_labels {
+            self.advance();
+            matching.labels = self.label_list()?;
+            for (keyword, group) in
+                [("group_left", Grouping::ManyToOne), ("group_right", Grouping::OneToMany)]
+            {
+                if self.take_keyword(keyword) {
+                    matching.group = group;
+                    if self.is("(") {
+                        matching.include = self.label_list()?;
+                    }
+                    break;
                 }
-                break;
             }
         }
-        Ok((matching, true))
+        while let Some((left, right)) = self.fill()? {
+            matching.fill_left = left.or(matching.fill_left);
+            matching.fill_right = right.or(matching.fill_right);
+        }
+        Ok((matching, has_labels))
+    }
+
+    /// `fill (0)`, `fill_left (0)` or `fill_right (0)`, if one of them comes next: the values of the two sides. They are
+    /// names of metrics where no parenthesis follows.
+    fn fill(&mut self) -> Result<Option<(Option<f64>, Option<f64>)>> {
+        let sides = [("fill", (true, true)), ("fill_left", (true, false)), ("fill_right", (false, true))];
+        let Some((_, (left, right))) = sides.into_iter().find(|(keyword, _)| self.is_keyword(keyword)) else {
+            return Ok(None);
+        };
+        if !matches!(self.tokens.get(self.at + 1), Some((Token::Sign("("), _))) {
+            return Ok(None);
+        }
+        self.advance();
+        self.expect("(", "fill modifier")?;
+        let sign = if self.take("-") { -1.0 } else { 1.0 };
+        if sign > 0.0 {
+            self.take("+");
+        }
+        let number = match self.peek().clone() {
+            Token::Number(number) => number,
+            Token::Duration(ms) => ms as f64 / 1e3,
+            Token::Word if self.is_keyword("inf") => f64::INFINITY,
+            Token::Word if self.is_keyword("nan") => f64::NAN,
+            _ => return Err(self.unexpected("fill modifier", "number")),
+        };
+        self.advance();
+        self.expect(")", "fill modifier")?;
+        let value = sign * number;
+        Ok(Some((left.then_some(value), right.then_some(value))))
     }
 
     /// `(a, b)`.
@@ -792,6 +827,16 @@ fn check_binary(binary: &Binary, has_matching: bool, span: &Span, op_span: &Span
     if op.is_set() && !is_of_vectors {
         let problem = format!("set operator {:?} not allowed in binary scalar expression", op.as_str());
         return Err(ParseError::new(span.clone(), problem));
+    }
+    if binary.matching.fill_left.is_some() || binary.matching.fill_right.is_some() {
+        let problem = if op.is_set() {
+            "filling in missing series not allowed for set operators"
+        } else {
+            "filling in missing series only allowed between instant vectors"
+        };
+        if op.is_set() || !is_of_vectors {
+            return Err(ParseError::new(span.clone(), problem));
+        }
     }
     if !has_matching {
         return Ok(());

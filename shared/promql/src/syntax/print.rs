@@ -8,6 +8,7 @@ use model::labels::METRIC_NAME;
 
 use super::ast::{Aggregate, At, Binary, Duration, Expr, ExprKind, Grouping, Selector, Subquery};
 
+const WRITES: &str = "invariant: writing to a String does not fail";
 /// Longer expressions are broken over lines by [`Expr::pretty`].
 const MAX_LINE: usize = 100;
 
@@ -197,13 +198,28 @@ fn operator_text(binary: &Binary) -> String {
         out.push(')');
     }
     let group = match matching.group {
-        Grouping::OneToOne => return out,
-        Grouping::ManyToOne => " group_left (",
-        Grouping::OneToMany => " group_right (",
+        Grouping::OneToOne => None,
+        Grouping::ManyToOne => Some(" group_left ("),
+        Grouping::OneToMany => Some(" group_right ("),
     };
-    out.push_str(group);
-    out.push_str(&matching.include.iter().map(|label| label_text(label)).collect::<Vec<_>>().join(", "));
-    out.push(')');
+    if let Some(group) = group {
+        out.push_str(group);
+        out.push_str(&matching.include.iter().map(|label| label_text(label)).collect::<Vec<_>>().join(", "));
+        out.push(')');
+    }
+    let (left, right) = (matching.fill_left, matching.fill_right);
+    match (left, right) {
+        (Some(left), Some(right)) if left.to_bits() == right.to_bits() => {
+            write!(out, " fill ({})", number_text(left)).expect(WRITES);
+        }
+        _ => {
+            for (keyword, value) in [("fill_left", left), ("fill_right", right)] {
+                if let Some(value) = value {
+                    write!(out, " {keyword} ({})", number_text(value)).expect(WRITES);
+                }
+            }
+        }
+    }
     out
 }
 
@@ -362,6 +378,20 @@ mod tests {
         );
         check("x @ 1 @ 2", "1:1: parse error: @ <timestamp> may not be set multiple times");
         check("x\n+\n)", "3:2: parse error: unexpected right parenthesis ')'");
+    }
+
+    #[test]
+    fn fill_modifiers_are_printed_as_they_are_read() {
+        for (query, expect) in [
+            ("a+fill(0)b", "a + fill (0) b"),
+            ("a + fill_left(-1) fill_right(2.5) b", "a + fill_left (-1) fill_right (2.5) b"),
+            ("a*on(x)group_left(w)fill_right(Inf)b", "a * on (x) group_left (w) fill_right (+Inf) b"),
+            ("fill + fill_left", "fill + fill_left"),
+        ] {
+            let printed = parse(query).expect(query).to_string();
+            assert_eq!(printed, expect);
+            assert_eq!(parse(&printed).expect(&printed).to_string(), printed);
+        }
     }
 
     #[test]
