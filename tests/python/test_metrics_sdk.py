@@ -92,6 +92,26 @@ def test_exponential_histograms_are_native(server):
     assert query(server, "histogram_count(latency_seconds)") == {labels(): "4"}
 
 
+def test_delta_exponential_histograms_add_up(server):
+    temporality = {Histogram: AggregationTemporality.DELTA}
+    exporter = OTLPMetricExporter(endpoint=f"{server.http}/v1/metrics", preferred_temporality=temporality)
+    reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
+    views = [View(instrument_name="latency", aggregation=ExponentialBucketHistogramAggregation())]
+    provider = MeterProvider(metric_readers=[reader], resource=RESOURCE, views=views)
+    latency = provider.get_meter("lib").create_histogram("latency", unit="s")
+    for batch in ((0.004, 0.2), (7, 20_000), (0.2,)):
+        for seconds in batch:
+            latency.record(seconds)
+        assert provider.force_flush()
+        time.sleep(0.01)
+    provider.shutdown()
+    # Over a window that holds all of them: an instant looks back as far as its samples may be old.
+    ((found, histogram),) = query(server, "last_over_time(latency_seconds[5m])").items()
+    assert found == labels(__name__="latency_seconds")
+    assert histogram["count"] == "5" and abs(float(histogram["sum"]) - 20007.404) < 1e-6
+    assert sum(float(bucket[3]) for bucket in histogram["buckets"]) == 5
+
+
 @pytest.mark.parametrize("body, status", [("{}", 200), ("{", 400), ('{"resourceMetrics":[{}]}', 200)])
 def test_answers_are_in_the_requests_own_format(server, body, status):
     response = requests.post(

@@ -15,9 +15,10 @@ use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use hashbrown::HashTable;
+use model::histogram::{ResetHint, combined};
 use model::labels::METRIC_NAME;
 use model::series::{Exemplar, HistogramSample, Metadata, Temporality};
-use model::{Labels, Matcher, Series, Signal, TenantId, TimeRange};
+use model::{Labels, Matcher, NativeHistogram, Series, Signal, TenantId, TimeRange};
 
 use super::fetch::{self, Asker};
 use super::index::{self, IndexedFile};
@@ -526,6 +527,19 @@ fn merge_into(kept: &mut Series, later: &mut Series) {
         .collect();
 }
 
+/// Makes each histogram the sum of those up to it. Where buckets cannot be made the same, counting begins anew.
+fn add_up(histograms: &mut [HistogramSample]) {
+    let mut sum: Option<Arc<NativeHistogram>> = None;
+    for sample in histograms.iter_mut().filter(|sample| !sample.histogram.is_stale()) {
+        let is_integer = sample.histogram.is_integer && sum.as_ref().is_none_or(|sum| sum.is_integer);
+        let added = sum.and_then(|sum| combined(&sum, &sample.histogram, 1.0));
+        let mut next = added.unwrap_or_else(|| NativeHistogram::clone(&sample.histogram));
+        (next.reset_hint, next.is_integer) = (ResetHint::Unknown, is_integer);
+        sample.histogram = Arc::new(next);
+        sum = Some(Arc::clone(&sample.histogram));
+    }
+}
+
 impl Growing {
     fn finish(mut self) -> Series {
         if !self.is_sorted {
@@ -563,6 +577,7 @@ impl Growing {
                     *value = sum;
                 }
             }
+            add_up(&mut self.histograms);
         }
         Series { labels: self.labels, time_ms, value, histograms: self.histograms }
     }

@@ -3,6 +3,10 @@
 //! Counts are 64-bit floats, as PromQL computes with them. An integer histogram's counts are exact up to 2^53, and
 //! [`NativeHistogram::is_integer`] remembers what it was.
 
+mod arithmetic;
+
+pub use arithmetic::{combined, is_reset};
+
 /// Schema of histograms with custom bounds.
 pub const CUSTOM_BOUNDS_SCHEMA: i32 = -53;
 /// The coarsest exponential schema: buckets grow by 2^16.
