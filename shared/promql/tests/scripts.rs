@@ -180,7 +180,10 @@ fn sample_text(sample: &Sample) -> String {
 
 fn labels_text(labels: &Labels) -> String {
     let pairs = labels.iter().filter(|label| &*label.name != "__name__");
-    let is_plain = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let is_plain = |name: &str| {
+        name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+    };
     let name = |name: &str| if is_plain(name) { name.to_owned() } else { format!("{name:?}") };
     let pairs: Vec<String> = pairs.map(|label| format!("{}={:?}", name(&label.name), label.value)).collect();
     format!("{}{{{}}}", labels.metric_name(), pairs.join(", "))

@@ -50,7 +50,7 @@ impl Engine<'_> {
                 self.of_k((op, span), &lines, &groups, &numbers, steps)
             }
             AggregateOp::LimitRatio => {
-                check_ratio(&numbers)?;
+                self.check_ratio(&numbers, parameter.map_or(span, |parameter| &parameter.span))?;
                 Ok(of_ratio(lines, &numbers))
             }
             _ => {
@@ -75,6 +75,21 @@ impl Engine<'_> {
                 Ok(out)
             }
         }
+    }
+
+    /// Warns of ratios that are cut to the nearest one there is.
+    fn check_ratio(&self, ratios: &[f64], span: &Span) -> Result<()> {
+        for &ratio in ratios {
+            if ratio.is_nan() {
+                return Err(Error::Execution("Ratio value NaN is NaN".to_owned()));
+            }
+            let nearest = ratio.clamp(-1.0, 1.0);
+            if nearest.to_bits() != ratio.to_bits() {
+                let problem = "ratio value should be between -1 and 1";
+                self.warn(&format!("{problem}, got {}, capping to {nearest}", shown(ratio)), span);
+            }
+        }
+        Ok(())
     }
 
     /// Sums or means of histograms; where there are numbers too, there is no result.
@@ -259,13 +274,6 @@ fn histogram_text(histogram: &NativeHistogram) -> String {
 /// A bound, with an exponent where it is very small.
 fn short(bound: f64) -> String {
     if bound != 0.0 && bound.abs() < 1e-4 { format!("{bound:e}") } else { shown(bound) }
-}
-
-fn check_ratio(ratios: &[f64]) -> Result<()> {
-    if ratios.iter().any(|ratio| ratio.is_nan()) {
-        return Err(Error::Execution("Ratio value is NaN".to_owned()));
-    }
-    Ok(())
 }
 
 /// Series whose labels' hash falls into the ratio; the complement for negative ones.

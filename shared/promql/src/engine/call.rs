@@ -301,8 +301,8 @@ impl Engine<'_> {
                 out.push(line);
             }
         }
-        out.extend(of_native(&lines, steps, |step, found| histogram::quantile(q[step], found)));
-        merged(out)
+        let native = of_native(&lines, steps, |step, found| histogram::quantile(q[step], found));
+        self.beside_native(out, native, &arguments[1].span)
     }
 
     fn histogram_fraction(&self, arguments: &[Expr], steps: Steps) -> Result<Vec<Line>> {
@@ -321,21 +321,53 @@ impl Engine<'_> {
             out.push(Line::new(labels, values));
         }
         out.retain(|line| !line.is_empty());
-        out.extend(of_native(&lines, steps, |step, found| {
-            histogram::fraction(lower[step], upper[step], found)
-        }));
-        merged(out)
+        let native =
+            of_native(&lines, steps, |step, found| histogram::fraction(lower[step], upper[step], found));
+        self.beside_native(out, native, &arguments[2].span)
+    }
+
+    /// The results for classic histograms and those for native ones, which come with their metrics' names. Where both
+    /// have one, there is none.
+    fn beside_native(
+        &self,
+        mut classic: Vec<Line>,
+        native: Vec<(String, Line)>,
+        span: &Span,
+    ) -> Result<Vec<Line>> {
+        let places: HashMap<Labels, usize> =
+            classic.iter().enumerate().map(|(position, line)| (line.labels.clone(), position)).collect();
+        for (name, mut line) in native {
+            if let Some(&position) = places.get(&line.labels) {
+                let other = &mut classic[position];
+                for step in 0..line.values.len() {
+                    if line.is_present(step) && other.is_present(step) {
+                        let problem = "vector contains a mix of classic and native histograms";
+                        self.warn(&format!("{problem} for metric name {name:?}"), span);
+                        line.clear(step);
+                        other.clear(step);
+                    }
+                }
+            }
+            classic.push(line);
+        }
+        classic.retain(|line| !line.is_empty());
+        merged(classic)
     }
 }
 
-/// A number for each native histogram; labels lose the name.
-fn of_native(lines: &[Line], steps: Steps, of: impl Fn(usize, &model::NativeHistogram) -> f64) -> Vec<Line> {
+/// A number for each native histogram, with the metric's name, which the labels lose.
+fn of_native(
+    lines: &[Line],
+    steps: Steps,
+    of: impl Fn(usize, &model::NativeHistogram) -> f64,
+) -> Vec<(String, Line)> {
     let with_histograms = lines.iter().filter(|line| line.histograms.is_some());
     let numbers = with_histograms.map(|line| {
         let value = |step: usize| line.histogram(step).map_or(ABSENT, |found| of(step, found));
-        Line::new(line.labels.without_metric_name(), (0..steps.n).map(value).collect())
+        let name = line.labels.get(METRIC_NAME).to_owned();
+        (name, Line::new(line.labels.without_metric_name(), (0..steps.n).map(value).collect()))
     });
-    numbers.filter(|line| !line.is_empty()).collect()
+    numbers.filter(|(_, line)| !line.is_empty()).collect()
 }
 
 fn present_buckets(lines: &[Line], bounds: &[(f64, usize)], step: usize, buckets: &mut Vec<Bucket>) {

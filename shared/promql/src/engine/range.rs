@@ -492,15 +492,23 @@ impl Extrapolation {
             return None;
         }
         let (first, last) = (&samples[0], &samples[samples.len() - 1]);
-        let mut change = histogram::combined(&last.histogram, &first.histogram, -1.0)?;
+        // Nothing is left of the first where a reset comes right behind it, and its buckets may be others.
+        let is_reset_first = self.is_counter && histogram::is_reset(&first.histogram, &samples[1].histogram);
+        let mut change = if is_reset_first {
+            NativeHistogram::clone(&last.histogram)
+        } else {
+            histogram::combined(&last.histogram, &first.histogram, -1.0)?
+        };
         if self.is_counter {
-            for pair in samples.windows(2) {
+            for pair in samples[usize::from(is_reset_first)..].windows(2) {
                 if histogram::is_reset(&pair[0].histogram, &pair[1].histogram) {
                     change = histogram::combined(&change, &pair[0].histogram, 1.0)?;
                 }
             }
         }
-        let counts = (first.histogram.count, change.count);
+        // And what it was says nothing of when counting began.
+        let first_count = if is_reset_first { f64::NAN } else { first.histogram.count };
+        let counts = (first_count, change.count);
         let factor = self.factor(window, (first.time_ms, last.time_ms), samples.len(), counts);
         Some(NativeHistogram { reset_hint: ResetHint::Gauge, ..scaled(&change, factor) })
     }
