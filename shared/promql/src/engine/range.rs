@@ -483,7 +483,8 @@ impl Extrapolation {
             }
         }
         let ends_ms = (times[0], times[times.len() - 1]);
-        Some(change * self.factor(window, ends_ms, values.len(), (first, change)))
+        let counter = self.is_counter.then_some((first, change));
+        Some(change * self.factor(window, ends_ms, values.len(), counter))
     }
 
     fn of_histograms(self, window: &Window<'_>) -> Option<NativeHistogram> {
@@ -506,21 +507,18 @@ impl Extrapolation {
                 }
             }
         }
-        // And what it was says nothing of when counting began.
-        let first_count = if is_reset_first { f64::NAN } else { first.histogram.count };
-        let counts = (first_count, change.count);
-        let factor = self.factor(window, (first.time_ms, last.time_ms), samples.len(), counts);
+        let factor = self.factor(window, (first.time_ms, last.time_ms), samples.len(), None);
         Some(NativeHistogram { reset_hint: ResetHint::Gauge, ..scaled(&change, factor) })
     }
 
-    /// What the change between the first and the last of `n` samples is multiplied with. `first` and `change` are the
-    /// counter's own: it does not reach below zero.
+    /// What the change between the first and the last of `n` samples is multiplied with. Of a counter of numbers, its
+    /// first value and its change are given: it does not reach below zero.
     fn factor(
         self,
         window: &Window<'_>,
         (first_ms, last_ms): (i64, i64),
         n: usize,
-        (first, change): (f64, f64),
+        counter: Option<(f64, f64)>,
     ) -> f64 {
         let mut to_start = (first_ms - window.start_ms) as f64 / 1e3;
         let mut to_end = (window.end_ms - last_ms) as f64 / 1e3;
@@ -530,14 +528,11 @@ impl Extrapolation {
         if to_start >= threshold {
             to_start = between / 2.0;
         }
-        if self.is_counter {
-            let mut to_zero = to_start;
-            if change > 0.0 && first >= 0.0 {
-                to_zero = sampled * (first / change);
-            }
-            if to_zero < to_start {
-                to_start = to_zero;
-            }
+        if let Some((first, change)) = counter
+            && change > 0.0
+            && first >= 0.0
+        {
+            to_start = to_start.min(sampled * (first / change));
         }
         if to_end >= threshold {
             to_end = between / 2.0;
