@@ -12,7 +12,7 @@ use model::{Labels, NativeHistogram};
 use super::math::{Mean, Sum, Variance, quantile, regression, scaled};
 use super::selector::Windows;
 use super::{ABSENT, Engine, Line, Result, Steps, histogram, merged};
-use crate::syntax::ast::{Call, Expr, ExprKind, Span};
+use crate::syntax::ast::{Call, ExprKind, Span};
 
 /// What a function makes of a window.
 enum Found {
@@ -149,6 +149,9 @@ impl Engine<'_> {
         else {
             return Ok(None);
         };
+        // Prometheus knows no place of a subquery.
+        let is_subquery = matches!(vector.unwrapped().kind, ExprKind::Subquery(_));
+        let span = if is_subquery { 0..0 } else { vector.span.clone() };
         let windows = self.windows(vector, steps)?;
         let range_s = windows.range_ms as f64 / 1e3;
         let plain = |keeps_name: bool, of: fn(&Window<'_>) -> Option<f64>| {
@@ -156,7 +159,7 @@ impl Engine<'_> {
         };
         let of_floats = |of: fn(&Window<'_>) -> Option<f64>| {
             let of = |window: &Window<'_>, _| {
-                self.inform_ignored(window, &vector.span);
+                self.inform_ignored(window, &span);
                 of(window)
             };
             self.over_windows(&windows, steps, false, of).map(Some)
@@ -169,15 +172,15 @@ impl Engine<'_> {
                     match (window.values.is_empty(), window.histograms.is_empty()) {
                         (_, true) => rate.of_floats(window).map(Found::Float),
                         (true, false) => {
-                            self.check_kind(window, is_counter, &vector.span);
+                            self.check_kind(window, is_counter, &span);
                             let found = rate.of_histograms(window);
                             if found.is_none() {
-                                self.warn_incompatible(window, &vector.span);
+                                self.warn_incompatible(window, &span);
                             }
                             found.map(|found| Found::Histogram(Arc::new(found)))
                         }
                         (false, false) => {
-                            self.warn_mixed(window, &vector.span);
+                            self.warn_mixed(window, &span);
                             None
                         }
                     }
@@ -187,7 +190,7 @@ impl Engine<'_> {
                 }
                 // With the names first: they tell what is no counter.
                 let mut lines = self.over_windows_any(&windows, steps, true, of)?;
-                self.hint_at_counters(&lines, vector);
+                self.hint_at_counters(&lines, &span);
                 for line in &mut lines {
                     line.labels = line.labels.without_metric_name();
                 }
@@ -199,12 +202,12 @@ impl Engine<'_> {
                     (Kind::Float, Kind::Float) => instant_change(window, is_rate).map(Found::Float),
                     (Kind::Histogram, Kind::Histogram) => {
                         let [.., before, last] = window.histograms else { return None };
-                        self.check_kind(window, is_rate, &vector.span);
+                        self.check_kind(window, is_rate, &span);
                         instant_change_of(before, last, is_rate)
                             .map(|found| Found::Histogram(Arc::new(found)))
                     }
                     _ => {
-                        self.warn_mixed(window, &vector.span);
+                        self.warn_mixed(window, &span);
                         None
                     }
                 };
@@ -235,7 +238,7 @@ impl Engine<'_> {
                         (true, _) => {
                             let total = sum_of(window.histograms.iter().map(|sample| &*sample.histogram));
                             if total.is_none() {
-                                self.warn_incompatible(window, &vector.span);
+                                self.warn_incompatible(window, &span);
                             }
                             let total = total?;
                             let n = window.histograms.len() as f64;
@@ -243,7 +246,7 @@ impl Engine<'_> {
                             Some(Found::Histogram(Arc::new(total)))
                         }
                         (false, false) => {
-                            self.warn_mixed(window, &vector.span);
+                            self.warn_mixed(window, &span);
                             None
                         }
                     };
@@ -288,7 +291,7 @@ impl Engine<'_> {
             "predict_linear" => {
                 let seconds = self.scalar(&call.arguments[1], steps)?;
                 let of = |window: &Window<'_>, step: usize| {
-                    self.inform_ignored(window, &vector.span);
+                    self.inform_ignored(window, &span);
                     if window.values.len() < 2 {
                         return None;
                     }
@@ -321,7 +324,7 @@ impl Engine<'_> {
                     }
                 }
                 let of = |window: &Window<'_>, step: usize| {
-                    self.inform_ignored(window, &vector.span);
+                    self.inform_ignored(window, &span);
                     smoothed(window.values, level[step], trend[step])
                 };
                 self.over_windows(&windows, steps, false, of).map(Some)
@@ -389,7 +392,7 @@ impl Engine<'_> {
     }
 
     /// Says so where a function of counters has a result of something that is not named like one.
-    fn hint_at_counters(&self, lines: &[Line], vector: &Expr) {
+    fn hint_at_counters(&self, lines: &[Line], span: &Span) {
         let mut looked_at: Vec<&str> = Vec::new();
         for line in lines {
             let name = line.labels.get(METRIC_NAME);
@@ -404,10 +407,7 @@ impl Engine<'_> {
                 ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
             if !is_counter {
                 let hint = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket";
-                // Prometheus knows no place of a subquery.
-                let is_subquery = matches!(vector.unwrapped().kind, ExprKind::Subquery(_));
-                let span = if is_subquery { 0..0 } else { vector.span.clone() };
-                self.inform(&format!("{hint}: {name:?}"), &span);
+                self.inform(&format!("{hint}: {name:?}"), span);
             }
         }
     }

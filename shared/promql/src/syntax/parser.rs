@@ -180,8 +180,12 @@ impl<'q> Parser<'q> {
             // `^` binds to the right, all others to the left.
             let rhs = self.expression(if op == BinaryOp::Pow { precedence } else { precedence + 1 })?;
             let span = start..self.last_end();
-            let binary = Binary { op, lhs, rhs, returns_bool, matching };
+            let mut binary = Binary { op, lhs, rhs, returns_bool, matching };
             check_binary(&binary, has_matching, &span, &op_span)?;
+            if [&binary.lhs, &binary.rhs].iter().any(|side| side.value_type() == ValueType::Scalar) {
+                // `on ()` says nothing where one side is a number.
+                binary.matching = Matching::default();
+            }
             lhs = Expr { kind: ExprKind::Binary(Box::new(binary)), span };
         }
         Ok(lhs)
