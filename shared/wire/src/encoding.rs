@@ -121,9 +121,17 @@ fn gunzip(body: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
     match Decompressor::new().gzip_decompress(body, &mut out) {
         Ok(length) => {
             out.truncate(length);
-            if is_one_member(body, &out) { Ok(out) } else { gunzip_members(body, limit) }
+            if is_one_member(body, &out) {
+                return Ok(out);
+            }
+            // Not beside the second attempt: each may be as long as the limit.
+            drop(out);
+            gunzip_members(body, limit)
         }
-        Err(DecompressionError::InsufficientSpace) => gunzip_members(body, limit),
+        Err(DecompressionError::InsufficientSpace) => {
+            drop(out);
+            gunzip_members(body, limit)
+        }
         Err(DecompressionError::BadData) => Err(corrupt(Encoding::Gzip, "bad data")),
     }
 }
@@ -181,8 +189,20 @@ fn unzstd(body: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
 }
 
 /// Everything that `decoder` gives, or an error once that is more than `limit`.
+///
+/// Room for the limit is taken at once when a small buffer is full. It costs memory only where it is written to, while a
+/// buffer that doubles is there twice whenever it grows.
 fn read_bounded(decoder: impl Read, encoding: Encoding, limit: usize) -> Result<Vec<u8>, Error> {
-    let mut out = Vec::new();
-    decoder.take(limit as u64 + 1).read_to_end(&mut out).map_err(|error| corrupt(encoding, error))?;
+    const SMALL_BYTES: usize = 256 << 10;
+    let broken = |error| corrupt(encoding, error);
+    let most = limit.saturating_add(1);
+    let small = SMALL_BYTES.min(most);
+    let mut decoder = decoder.take(most as u64);
+    let mut out = Vec::with_capacity(small);
+    decoder.by_ref().take(small as u64).read_to_end(&mut out).map_err(broken)?;
+    if out.len() == small {
+        out.reserve_exact(most - small);
+        decoder.read_to_end(&mut out).map_err(broken)?;
+    }
     if out.len() > limit { Err(Error::TooLarge { limit }) } else { Ok(out) }
 }
