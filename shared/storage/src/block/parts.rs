@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::parquet::file::{Leaf, Node};
+use super::parquet::write::{Chunk, ChunkWriter};
 use super::parquet::{Invalid, file};
 
 /// A set of columns of one layout, at most 64.
@@ -68,6 +70,25 @@ impl ChunkTable {
         }
         ranges
     }
+}
+
+/// The file with the chunks that `write` appends, for `n_rows` rows of a layout, and where they are in it.
+/// `expected_bytes` is about as long as the chunks will be.
+pub(super) fn assemble(
+    layout: &str,
+    (nodes, leaves): (&[Node], &[Leaf]),
+    n_rows: usize,
+    expected_bytes: usize,
+    write: impl FnOnce(&mut ChunkWriter) -> Vec<Chunk>,
+) -> (Bytes, ChunkTable) {
+    let mut writer = ChunkWriter::fast();
+    writer.out.reserve(expected_bytes);
+    writer.out.extend_from_slice(file::MAGIC);
+    let chunks = write(&mut writer);
+    let mut out = writer.out;
+    let table = ChunkTable { chunks: chunks.iter().map(|chunk| (chunk.len, chunk.compressed)).collect() };
+    file::write_footer(&mut out, nodes, leaves, &chunks, n_rows as u64, &[("spandrel.layout", layout)]);
+    (Bytes::from(out), table)
 }
 
 /// Parts of a file that were fetched.

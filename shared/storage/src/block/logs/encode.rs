@@ -1,28 +1,21 @@
 //! Columns → file.
 
-use bytes::Bytes;
 use model::LogColumns;
 use model::logs::BodyKind;
 
-use super::{ChunkTable, EncodedLogs, LAYOUT, LEAVES, NODES, column};
+use super::{EncodedLogs, LAYOUT, LEAVES, NODES, column};
 use crate::block::columns::{nullable, optional, optional_ids, wide, write_attributes};
-use crate::block::parquet::file;
 use crate::block::parquet::write::{Chunk, ChunkWriter, Levels};
+use crate::block::parts::assemble;
 use crate::index::LogDescriptor;
 
 /// The file with these records, of which there must be at least one.
 pub fn encode(columns: &LogColumns) -> EncodedLogs {
-    let mut writer = ChunkWriter::fast();
-    writer.out.reserve(columns.len() * 128 + 8192);
-    writer.out.extend_from_slice(file::MAGIC);
-    let chunks = write_chunks(&mut writer, columns);
-    let mut out = writer.out;
-    let chunk_table =
-        ChunkTable { chunks: chunks.iter().map(|chunk| (chunk.len, chunk.compressed)).collect() };
-    let metadata = [("spandrel.layout", LAYOUT)];
-    file::write_footer(&mut out, NODES, &LEAVES, &chunks, columns.len() as u64, &metadata);
-    let descriptor = LogDescriptor::of(columns, chunk_table, out.len() as u64);
-    EncodedLogs { bytes: Bytes::from(out), descriptor }
+    let write = |writer: &mut ChunkWriter| write_chunks(writer, columns);
+    let expected_bytes = columns.len() * 128 + 8192;
+    let (bytes, chunks) = assemble(LAYOUT, (NODES, &LEAVES), columns.len(), expected_bytes, write);
+    let descriptor = LogDescriptor::of(columns, chunks, bytes.len() as u64);
+    EncodedLogs { bytes, descriptor }
 }
 
 fn write_chunks(w: &mut ChunkWriter, columns: &LogColumns) -> Vec<Chunk> {

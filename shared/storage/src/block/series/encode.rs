@@ -6,9 +6,9 @@ use model::labels::METRIC_NAME;
 use model::series::Metadata;
 
 use super::{LAYOUT, LEAVES, NODES, column, exemplars, histograms};
+use crate::block::parquet::hybrid;
 use crate::block::parquet::write::{Chunk, ChunkWriter, Levels};
-use crate::block::parquet::{file, hybrid};
-use crate::block::parts::ChunkTable;
+use crate::block::parts::assemble;
 use crate::index::SeriesDescriptor;
 
 /// A file of series and what else of a request has its place in the table.
@@ -30,14 +30,10 @@ pub struct EncodedSeries {
 pub fn encode(batch: &SeriesBatch) -> Option<EncodedSeries> {
     let rows = Rows::of(batch);
     let (min_time_ms, max_time_ms) = time_range(batch)?;
-    let mut writer = ChunkWriter::fast();
-    writer.out.reserve(batch.n_samples() * 24 + batch.symbols.text_bytes() + 4096);
-    writer.out.extend_from_slice(file::MAGIC);
-    let chunks = write_chunks(&mut writer, batch, &rows);
-    let mut out = writer.out;
-    let table = ChunkTable { chunks: chunks.iter().map(|chunk| (chunk.len, chunk.compressed)).collect() };
-    let n_rows = rows.series.len() as u64;
-    file::write_footer(&mut out, NODES, &LEAVES, &chunks, n_rows, &[("spandrel.layout", LAYOUT)]);
+    let n_rows = rows.series.len();
+    let expected_bytes = batch.n_samples() * 24 + batch.symbols.text_bytes() + 4096;
+    let write = |writer: &mut ChunkWriter| write_chunks(writer, batch, &rows);
+    let (bytes, table) = assemble(LAYOUT, (NODES, &LEAVES), n_rows, expected_bytes, write);
     let mut is_name = vec![false; batch.symbols.len()];
     for &(name, _) in &rows.labels {
         is_name[name as usize] = true;
@@ -49,20 +45,14 @@ pub fn encode(batch: &SeriesBatch) -> Option<EncodedSeries> {
     let named = metrics.into_iter().filter(|&position| (position as usize) < batch.symbols.len());
     let metrics: Vec<String> = named.map(|position| text(position as usize)).collect();
     let descriptor = SeriesDescriptor::new(
-        n_rows,
+        n_rows as u64,
         batch.n_samples() as u64,
-        out.len() as u64,
+        bytes.len() as u64,
         (min_time_ms, max_time_ms),
         table,
         &metrics,
     );
-    Some(EncodedSeries {
-        bytes: Bytes::from(out),
-        descriptor,
-        metrics,
-        label_names,
-        metadata: batch.metadata.clone(),
-    })
+    Some(EncodedSeries { bytes, descriptor, metrics, label_names, metadata: batch.metadata.clone() })
 }
 
 /// Which series become rows, in which order.

@@ -1,27 +1,20 @@
 //! Columns → file.
 
-use bytes::Bytes;
 use model::{SpanColumns, TraceId};
 
-use super::{ChunkTable, EncodedSpans, LAYOUT, LEAVES, NODES, column};
+use super::{EncodedSpans, LAYOUT, LEAVES, NODES, column};
 use crate::block::columns::{ListLevels, nullable, optional_ids, wide, write_attributes};
-use crate::block::parquet::file;
 use crate::block::parquet::write::{Chunk, ChunkWriter, Levels};
+use crate::block::parts::assemble;
 use crate::index::Descriptor;
 
 /// The file with these spans, of which there must be at least one.
 pub fn encode(columns: &SpanColumns) -> EncodedSpans {
-    let mut writer = ChunkWriter::fast();
-    writer.out.reserve(columns.len() * 128 + 8192);
-    writer.out.extend_from_slice(file::MAGIC);
-    let chunks = write_chunks(&mut writer, columns);
-    let mut out = writer.out;
-    let chunk_table =
-        ChunkTable { chunks: chunks.iter().map(|chunk| (chunk.len, chunk.compressed)).collect() };
-    let metadata = [("spandrel.layout", LAYOUT)];
-    file::write_footer(&mut out, NODES, &LEAVES, &chunks, columns.len() as u64, &metadata);
-    let descriptor = Descriptor::of_spans(columns, chunk_table, out.len() as u64);
-    EncodedSpans { bytes: Bytes::from(out), descriptor }
+    let write = |writer: &mut ChunkWriter| write_chunks(writer, columns);
+    let expected_bytes = columns.len() * 128 + 8192;
+    let (bytes, chunks) = assemble(LAYOUT, (NODES, &LEAVES), columns.len(), expected_bytes, write);
+    let descriptor = Descriptor::of_spans(columns, chunks, bytes.len() as u64);
+    EncodedSpans { bytes, descriptor }
 }
 
 fn write_chunks(w: &mut ChunkWriter, columns: &SpanColumns) -> Vec<Chunk> {
