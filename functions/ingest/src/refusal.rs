@@ -18,8 +18,8 @@ pub(crate) enum Refusal {
     /// The path names no signal.
     #[error(
         "no endpoint at {path:?}: spans go to <base>/v1/traces, metrics to <base>/v1/metrics, log records to \
-         <base>/v1/logs. OTEL_EXPORTER_OTLP_ENDPOINT is a base to which exporters add /v1/traces; OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is used as it is and needs the whole URL, \
-         with /v1/traces at its end"
+         <base>/v1/logs. OTEL_EXPORTER_OTLP_ENDPOINT is a base to which exporters add /v1/traces; \
+         OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is used as it is and needs the whole URL, with /v1/traces at its end"
     )]
     NotFound {
         /// The path, cut.

@@ -1,5 +1,9 @@
 //! What a request may cost.
 
+use model::series::SeriesBuilder;
+
+use crate::error::Error;
+
 /// Bounds of one request; all of them are checked before memory is taken.
 ///
 /// Two bounds follow from these. The JSON text of one value or one map of attributes takes no further entry beyond four
@@ -50,6 +54,13 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// What there is more of than a request may hold: then it is refused as a whole.
+    pub(crate) fn excess(&self, builder: &SeriesBuilder) -> Option<Error> {
+        let over = |n: usize, limit: usize, what| (n > limit).then_some(Error::TooMany { limit, what });
+        over(builder.n_samples(), self.max_samples, "samples")
+            .or_else(|| over(builder.n_series(), self.max_series, "series"))
+    }
+
     /// Why a sample of this time is left out, if it is.
     pub(crate) fn fault_of_time(&self, time_ms: i64) -> Option<&'static str> {
         if time_ms < self.min_time_ms {

@@ -87,18 +87,11 @@ pub fn decode(body: &[u8], version: Version, limits: &Limits) -> Result<DecodedW
         Version::V2 => request.v2(Reader::new(body)),
     };
     read.map_err(|broken| broken.in_body(body))?;
-    if let Some(excess) = excess(&request.builder, limits) {
+    if let Some(excess) = limits.excess(&request.builder) {
         return Err(excess);
     }
     request.said.batch = request.builder.finish();
     Ok(request.said)
-}
-
-/// What there is more of than a request may hold: then it is refused as a whole.
-pub(crate) fn excess(builder: &SeriesBuilder, limits: &Limits) -> Option<Error> {
-    let over = |n: usize, limit: usize, what| (n > limit).then_some(Error::TooMany { limit, what });
-    over(builder.n_samples(), limits.max_samples, "samples")
-        .or_else(|| over(builder.n_series(), limits.max_series, "series"))
 }
 
 struct Request<'a> {
@@ -187,7 +180,7 @@ impl<'a> Request<'a> {
 
     /// Whether there is more than allowed: the rest need not be read.
     fn is_full(&self) -> bool {
-        excess(&self.builder, self.limits).is_some()
+        self.limits.excess(&self.builder).is_some()
     }
 
     fn labels_v1(&mut self, mut series: Reader<'a>) -> Result<Result<u32, Fault>, Broken> {

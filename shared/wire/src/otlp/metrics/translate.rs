@@ -23,7 +23,6 @@ use super::{
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::rejected::{Reason, Rejected};
-use crate::remote_write::excess;
 
 /// The flag of a point that has no value.
 const NO_RECORDED_VALUE: u32 = 1;
@@ -113,7 +112,7 @@ impl<'t> Translator<'t> {
 
     /// What there is more of than allowed, and how much would be: the rest need not be read.
     pub(super) fn excess(&self) -> Option<Error> {
-        excess(&self.builder, self.limits)
+        self.limits.excess(&self.builder)
     }
 
     /// Counts a point of a metric that cannot be read.
