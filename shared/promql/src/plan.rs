@@ -14,6 +14,9 @@ pub struct Need {
     pub start_ms_exclusive: i64,
     /// up to this one.
     pub end_ms: i64,
+    /// Where the newest sample is looked for at steps only: the first of them and the time between two, ms. A sample
+    /// with another behind it that every step sees too is not needed.
+    pub steps_ms: Option<(i64, i64)>,
 }
 
 /// An expression with what evaluating it needs.
@@ -34,7 +37,8 @@ pub(crate) const INFO_METRIC: &str = "target_info";
 pub fn plan(query: &str, expr: &Expr, params: &QueryParams) -> Plan {
     let mut plan = Plan { expr: expr.clone(), params: *params, query: query.to_owned(), needs: Vec::new() };
     let mut expr = plan.expr.clone();
-    plan.visit(&mut expr, params.start_ms, params.end_ms);
+    let is_stepped = params.step_ms > 0;
+    plan.visit(&mut expr, params.start_ms, params.end_ms, is_stepped);
     plan.expr = expr;
     plan
 }
@@ -45,17 +49,17 @@ impl Plan {
         &self.needs
     }
 
-    /// Notes the selectors below `expr`, which is evaluated at steps from `start_ms` to `end_ms`.
-    fn visit(&mut self, expr: &mut Expr, start_ms: i64, end_ms: i64) {
+    /// Notes the selectors below `expr`, which is evaluated from `start_ms` to `end_ms`, at the query's steps or at others.
+    fn visit(&mut self, expr: &mut Expr, start_ms: i64, end_ms: i64, is_stepped: bool) {
         match &mut expr.kind {
             ExprKind::Number(_) | ExprKind::String(_) => {}
             ExprKind::Selector(selector) => {
                 let lookback_ms = self.params.lookback_ms;
-                self.need(selector, start_ms, end_ms, lookback_ms);
+                self.need(selector, start_ms, end_ms, lookback_ms, is_stepped);
             }
             ExprKind::Matrix(selector, range) => {
                 let range_ms = range.ms(self.params.step_ms);
-                self.need(selector, start_ms, end_ms, range_ms);
+                self.need(selector, start_ms, end_ms, range_ms, false);
             }
             ExprKind::Subquery(subquery) => {
                 let params = self.params;
@@ -63,40 +67,42 @@ impl Plan {
                 let offset_ms = subquery.offset.as_ref().map_or(0, |offset| offset.ms(params.step_ms));
                 let (start_ms, end_ms) = at_range(subquery.at, &params, start_ms, end_ms);
                 let first_ms = start_ms.saturating_sub(offset_ms).saturating_sub(range_ms);
-                self.visit(&mut subquery.expr, first_ms, end_ms.saturating_sub(offset_ms));
+                self.visit(&mut subquery.expr, first_ms, end_ms.saturating_sub(offset_ms), false);
             }
             ExprKind::Negate(expr) | ExprKind::Plus(expr) | ExprKind::Paren(expr) => {
-                self.visit(expr, start_ms, end_ms);
+                self.visit(expr, start_ms, end_ms, is_stepped);
             }
             ExprKind::Binary(binary) => {
-                self.visit(&mut binary.lhs, start_ms, end_ms);
-                self.visit(&mut binary.rhs, start_ms, end_ms);
+                self.visit(&mut binary.lhs, start_ms, end_ms, is_stepped);
+                self.visit(&mut binary.rhs, start_ms, end_ms, is_stepped);
             }
             ExprKind::Aggregate(aggregate) => {
                 if let Some(parameter) = &mut aggregate.parameter {
-                    self.visit(parameter, start_ms, end_ms);
+                    self.visit(parameter, start_ms, end_ms, is_stepped);
                 }
-                self.visit(&mut aggregate.expr, start_ms, end_ms);
+                self.visit(&mut aggregate.expr, start_ms, end_ms, is_stepped);
             }
             ExprKind::Call(call) => {
                 if call.function.name == "info" {
                     complete_info(&mut call.arguments);
                 }
                 for argument in &mut call.arguments {
-                    self.visit(argument, start_ms, end_ms);
+                    self.visit(argument, start_ms, end_ms, is_stepped);
                 }
             }
         }
     }
 
-    fn need(&mut self, selector: &mut Selector, start_ms: i64, end_ms: i64, back_ms: i64) {
+    fn need(&mut self, selector: &mut Selector, start_ms: i64, end_ms: i64, back_ms: i64, is_stepped: bool) {
         let offset_ms = selector.offset.as_ref().map_or(0, |offset| offset.ms(self.params.step_ms));
+        let is_stepped = is_stepped && selector.at.is_none();
         let (start_ms, end_ms) = at_range(selector.at, &self.params, start_ms, end_ms);
         selector.number = self.needs.len();
         self.needs.push(Need {
             matchers: selector.matchers.clone(),
             start_ms_exclusive: start_ms.saturating_sub(offset_ms).saturating_sub(back_ms),
             end_ms: end_ms.saturating_sub(offset_ms),
+            steps_ms: is_stepped.then(|| (start_ms.saturating_sub(offset_ms), self.params.step_ms)),
         });
     }
 }

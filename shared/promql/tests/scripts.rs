@@ -106,12 +106,13 @@ fn push_samples(series: &mut Series, text: &str, step_ms: i64) {
         // A marker's bits do not survive arithmetic.
         values.extend((0..=times).map(|i| Some(Ok(if i == 0 { first } else { first + i as f64 * step }))));
     }
+    let mut times = series.time_ms.to_vec();
     for (i, value) in values.into_iter().enumerate() {
         let time_ms = i as i64 * step_ms;
         match value {
             None => {}
             Some(Ok(value)) => {
-                series.time_ms.push(time_ms);
+                times.push(time_ms);
                 series.value.push(value);
             }
             Some(Err(histogram)) => {
@@ -119,6 +120,7 @@ fn push_samples(series: &mut Series, text: &str, step_ms: i64) {
             }
         }
     }
+    series.time_ms = times.into();
 }
 
 /// Labels of `name{label="value"}`, as an expression has them.
@@ -133,10 +135,20 @@ fn labels_end(line: &str) -> usize {
     if line[..blank].contains('{') { line.find('}').map_or(blank, |at| at + 1) } else { blank }
 }
 
-fn samples_in(series: &Series, start_ms_exclusive: i64, end_ms: i64) -> Series {
-    let is_in = |time_ms: i64| time_ms > start_ms_exclusive && time_ms <= end_ms;
-    let floats = series.time_ms.iter().zip(&series.value).filter(|(time_ms, _)| is_in(**time_ms));
-    let (time_ms, value) = floats.map(|(time_ms, value)| (*time_ms, *value)).unzip();
+/// What a need must have at least.
+fn samples_in(series: &Series, need: &promql::Need) -> Series {
+    let is_in = |time_ms: i64| time_ms > need.start_ms_exclusive && time_ms <= need.end_ms;
+    let floats = series.time_ms.iter().copied().zip(series.value.iter().copied());
+    let mut floats: Vec<(i64, f64)> = floats.filter(|(time_ms, _)| is_in(*time_ms)).collect();
+    if let Some((first_ms, step_ms)) = need.steps_ms {
+        // Later ones of the same step replace earlier ones.
+        let seen_at = |time_ms: i64| -(first_ms - time_ms).div_euclid(step_ms);
+        floats.reverse();
+        floats.dedup_by_key(|(time_ms, _)| seen_at(*time_ms));
+        floats.reverse();
+    }
+    let time_ms = floats.iter().map(|(time_ms, _)| *time_ms).collect();
+    let value = floats.iter().map(|(_, value)| *value).collect();
     let histograms = series.histograms.iter().filter(|sample| is_in(sample.time_ms)).cloned().collect();
     Series { labels: series.labels.clone(), time_ms, value, histograms }
 }
@@ -144,7 +156,7 @@ fn samples_in(series: &Series, start_ms_exclusive: i64, end_ms: i64) -> Series {
 fn data_of(plan: &Plan, stored: &[Series]) -> Vec<Vec<Series>> {
     let of_need = |need: &promql::Need| {
         let matching = stored.iter().filter(|series| matches_all(&need.matchers, &series.labels));
-        let cut = matching.map(|series| samples_in(series, need.start_ms_exclusive, need.end_ms));
+        let cut = matching.map(|series| samples_in(series, need));
         cut.filter(|series| !series.time_ms.is_empty() || !series.histograms.is_empty()).collect()
     };
     plan.needs().iter().map(of_need).collect()

@@ -8,11 +8,13 @@
 //! - [`index`]: keys and values of the table; pure.
 //! - [`mod@write`]: object first, index second.
 //! - [`read`]: plan, fetch, evaluate.
+//! - [`compact`]: many small files into few large ones.
 //! - [`metered`]: counts each call and byte.
 //! - `aws`: clients of the two services.
 //! - [`faults`], [`conformance`]: for tests.
 
 pub mod block;
+pub mod compact;
 pub mod index;
 pub mod kv;
 pub mod metered;

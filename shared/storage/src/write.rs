@@ -6,7 +6,7 @@
 //!
 //! A crash before 2 leaves an object that nothing names, never a name without an object; the sender repeats the
 //! request and finds the object. A crash after 2 and before the answer leaves everything in place: the repeated
-//! request writes the same item again.
+//! request finds the item, or what merging has left of it.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher as _;
@@ -22,13 +22,15 @@ use crate::block::logs::EncodedLogs;
 use crate::block::series::EncodedSeries;
 use crate::block::spans::EncodedSpans;
 use crate::index::names::{self, Operation, Operations, Said};
-use crate::index::{FileKey, Window, keys};
+use crate::index::{FileKey, Window, WindowItem, keys};
 use crate::kv::{Condition, Item, Key, KeyValue, NewItem, Outcome};
 use crate::object::PutOutcome;
 use crate::{Calls, Error, Result, Store};
 
 /// How many names a process remembers to be in the table, all tenants together: 16 MB at most.
 const MAX_KNOWN_NAMES: usize = 1_000_000;
+/// How many windows a process remembers to have named.
+const MAX_KNOWN_WINDOWS: usize = 100_000;
 /// How many names are written at once.
 const CONCURRENT_NAMES: usize = 16;
 /// How often a conditional write of names is repeated when others write the same item.
@@ -55,7 +57,8 @@ pub struct Writer {
 /// What the table is known to have.
 #[derive(Default)]
 struct Known {
-    windows: HashSet<(TenantId, Signal, Window)>,
+    /// When this process named each, seconds since the epoch.
+    windows: HashMap<(TenantId, Signal, Window), u64>,
     /// Fingerprints of what tables of names hold: tenant, service, kind and operation; tenant, partition and name.
     names: HashSet<u64, FixedState>,
 }
@@ -76,7 +79,7 @@ impl Writer {
     }
 
     /// Stores the spans of one request durably and visibly. Sending the same content again stores nothing twice.
-    /// Every storage call is counted in `calls`.
+    /// `now_s` is the time in seconds since the epoch; every storage call is counted in `calls`.
     ///
     /// # Errors
     /// As the stores. What of it happened is then unknown, and repeating the call is safe.
@@ -85,6 +88,7 @@ impl Writer {
         tenant: &TenantId,
         content: ContentHash,
         spans: EncodedSpans,
+        now_s: u64,
         calls: &Arc<Calls>,
     ) -> Result<Stored> {
         let store = self.store.metered(calls);
@@ -93,7 +97,7 @@ impl Writer {
             FileKey { signal: Signal::Traces, level: 0, min_start_ns: descriptor.min_start_ns, content };
         let window = Window::of(descriptor.min_start_ns, descriptor.max_start_ns);
         let names = self.remember_names(&*store.table, tenant, &descriptor.names);
-        self.store_file(&store, tenant, &file, window, bytes, names, descriptor.encode()).await
+        self.store_file(&store, tenant, &file, window, now_s, bytes, names, descriptor.encode()).await
     }
 
     /// Stores the series of one request durably and visibly, as [`Writer::spans`] does spans.
@@ -105,6 +109,7 @@ impl Writer {
         tenant: &TenantId,
         content: ContentHash,
         series: EncodedSeries,
+        now_s: u64,
         calls: &Arc<Calls>,
     ) -> Result<Stored> {
         let store = self.store.metered(calls);
@@ -118,7 +123,7 @@ impl Writer {
             self.remember_texts(&*store.table, keys::labels_partition(tenant), label_names).await?;
             self.remember_metadata(&*store.table, tenant, metadata).await
         };
-        self.store_file(&store, tenant, &file, window, bytes, names, descriptor.encode()).await
+        self.store_file(&store, tenant, &file, window, now_s, bytes, names, descriptor.encode()).await
     }
 
     /// Stores the log records of one request durably and visibly, as [`Writer::spans`] does spans.
@@ -130,6 +135,7 @@ impl Writer {
         tenant: &TenantId,
         content: ContentHash,
         logs: EncodedLogs,
+        now_s: u64,
         calls: &Arc<Calls>,
     ) -> Result<Stored> {
         let store = self.store.metered(calls);
@@ -137,7 +143,7 @@ impl Writer {
         let file = FileKey { signal: Signal::Logs, level: 0, min_start_ns: descriptor.min_time_ns, content };
         let window = Window::of(descriptor.min_time_ns, descriptor.max_time_ns);
         let names = std::future::ready(Ok(()));
-        self.store_file(&store, tenant, &file, window, bytes, names, descriptor.encode()).await
+        self.store_file(&store, tenant, &file, window, now_s, bytes, names, descriptor.encode()).await
     }
 
     /// Object, window and names in any order, then the index item.
@@ -148,37 +154,53 @@ impl Writer {
         tenant: &TenantId,
         file: &FileKey,
         window: Window,
+        now_s: u64,
         bytes: Bytes,
         names: impl Future<Output = Result<()>>,
         item: Vec<u8>,
     ) -> Result<Stored> {
         let object = file.object(tenant);
         let (outcome, (), ()) = futures::future::try_join3(
-            store.objects.put_if_absent(&object, bytes),
-            self.remember_window(&*store.table, tenant, file.signal, window),
+            store.objects.put_if_absent(&object, bytes.clone()),
+            self.remember_window(&*store.table, tenant, file.signal, window, now_s),
             names,
         )
         .await?;
         let key = file.index(tenant, window, store.layout);
-        store.table.put(key, NewItem::lasting(item), Condition::None).await?;
+        // Where an item is, it is this one, or the file was merged meanwhile: its rows are visible in either case.
+        let written = store.table.put(key, NewItem::lasting(item), Condition::Absent).await?;
+        if written == Outcome::Written && outcome == PutOutcome::AlreadyThere {
+            // An object without an item is of a write that died, or one that merging is about to remove.
+            if store.objects.head(&object).await?.is_none() {
+                store.objects.put_if_absent(&object, bytes).await?;
+            }
+        }
         Ok(Stored { key: object, outcome })
     }
 
-    /// Makes the table know a window, where it may not yet.
+    /// Makes the table know a window, where it may not yet or not any more.
     async fn remember_window(
         &self,
         table: &dyn KeyValue,
         tenant: &TenantId,
         signal: Signal,
         window: Window,
+        now_s: u64,
     ) -> Result<()> {
-        if self.known().windows.contains(&(tenant.clone(), signal, window)) {
+        let entry = (tenant.clone(), signal, window);
+        let named_at_s = self.known().windows.get(&entry).copied();
+        if named_at_s.is_some_and(|at_s| now_s.abs_diff(at_s) < WindowItem::NAMED_FOR_S) {
             return Ok(());
         }
         table.put(Key::new(keys::TENANTS_PARTITION, tenant.as_str()), empty(), Condition::None).await?;
         let key = Key::new(keys::windows_partition(tenant, signal), window.to_string());
-        table.put(key, empty(), Condition::None).await?;
-        self.known().windows.insert((tenant.clone(), signal, window));
+        let item = NewItem::lasting(WindowItem { named_at_s: now_s }.encode());
+        table.put(key, item, Condition::None).await?;
+        let mut known = self.known();
+        if known.windows.len() >= MAX_KNOWN_WINDOWS {
+            known.windows.clear();
+        }
+        known.windows.insert(entry, now_s);
         Ok(())
     }
 

@@ -165,7 +165,7 @@ async fn what_is_stored_is_visible_once_and_verified() {
     let writer = Writer::new(store.clone());
     let put = async || -> Stored {
         let content = content_hash(&tenant, Signal::Logs, b"a request");
-        writer.logs(&tenant, content, encode(&example()), &Arc::default()).await.expect("memory")
+        writer.logs(&tenant, content, encode(&example()), 1_000, &Arc::default()).await.expect("memory")
     };
     let first = put().await;
     let again = put().await;

@@ -34,7 +34,7 @@ async fn write(store: &Store, batches: &[SpanColumns]) {
     for (i, batch) in batches.iter().enumerate() {
         let content = content_hash(&tenant(), Signal::Traces, &i.to_le_bytes());
         let block = storage::block::spans::encode(batch);
-        writer.spans(&tenant(), content, block, &Arc::default()).await.expect("memory");
+        writer.spans(&tenant(), content, block, 1_000, &Arc::default()).await.expect("memory");
     }
 }
 

@@ -11,9 +11,9 @@ use model::series::{
 use model::{Labels, MatchOp, Matcher, NativeHistogram, Series, SeriesBatch, Signal, TenantId, matcher};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
-use storage::block::parts::{Parts, Projection};
+use storage::block::parts::{ChunkTable, Parts, Projection};
 use storage::block::series::{EncodedSeries, LabelReader, decode, encode};
-use storage::index::TableLayout;
+use storage::index::{Places, TableLayout};
 use storage::kv::memory::MemoryTable;
 use storage::object::memory::MemoryObjects;
 use storage::read::{self, Selection, SeriesLimits};
@@ -119,10 +119,16 @@ fn contents(batch: &SeriesBatch) -> BTreeMap<(Labels, Temporality), Content> {
     all
 }
 
+fn table(encoded: &EncodedSeries) -> &ChunkTable {
+    match &encoded.descriptor.places {
+        Places::OfRequest(table) => table,
+        Places::Merged(_) => panic!("a file of one request"),
+    }
+}
+
 fn read_back(encoded: &EncodedSeries) -> BTreeMap<(Labels, Temporality), Content> {
     let parts = Parts::whole(encoded.bytes.clone());
-    let file = decode(&encoded.descriptor.chunks, &parts, Projection::ALL, &LabelReader::default())
-        .expect("own file");
+    let file = decode(table(encoded), &parts, Projection::ALL, &LabelReader::default()).expect("own file");
     let start = |at: usize| file.start_ms.get(at).copied().unwrap_or(0);
     let content = |at: usize, row: &storage::block::series::Row| {
         let samples =
@@ -190,7 +196,7 @@ proptest! {
             let mut bytes = encoded.bytes.to_vec();
             let at = at.index(bytes.len());
             bytes[at] = byte;
-            let _ = decode(&encoded.descriptor.chunks, &Parts::whole(bytes.into()), Projection::ALL, &LabelReader::default());
+            let _ = decode(table(&encoded), &Parts::whole(bytes.into()), Projection::ALL, &LabelReader::default());
         }
     }
 
@@ -223,7 +229,7 @@ proptest! {
         let found = wait(async {
             let store = memory();
             write(&store, &batches).await;
-            let selection = Selection { matchers, start_ms_exclusive: start, end_ms: start + len };
+            let selection = Selection { matchers, start_ms_exclusive: start, end_ms: start + len, steps: None };
             read::select(&store, &tenant(), &[selection], &SeriesLimits::default()).await.expect("memory").remove(0)
         });
         let delta_only = |labels: &Labels| !expect.contains_key(labels);
@@ -265,7 +271,7 @@ async fn write(store: &Store, batches: &[SeriesBatch]) {
     for (i, batch) in batches.iter().enumerate() {
         if let Some(encoded) = encode(batch) {
             let content = content_hash(&tenant(), Signal::Metrics, &i.to_le_bytes());
-            writer.series(&tenant(), content, encoded, &Arc::default()).await.expect("memory");
+            writer.series(&tenant(), content, encoded, 1_000, &Arc::default()).await.expect("memory");
         }
     }
 }
@@ -285,7 +291,8 @@ fn all_of(metric: &str) -> Vec<Matcher> {
 }
 
 async fn selected(store: &Store, metric: &str, start: i64, end: i64) -> Vec<Series> {
-    let selection = Selection { matchers: all_of(metric), start_ms_exclusive: start, end_ms: end };
+    let selection =
+        Selection { matchers: all_of(metric), start_ms_exclusive: start, end_ms: end, steps: None };
     read::select(store, &tenant(), &[selection], &SeriesLimits::default()).await.expect("memory").remove(0)
 }
 
@@ -365,7 +372,8 @@ fn questions_over_a_limit_are_refused() {
         let ask = |limits: SeriesLimits| {
             let store = store.clone();
             async move {
-                let selection = Selection { matchers: all_of("x"), start_ms_exclusive: 0, end_ms: 10 };
+                let selection =
+                    Selection { matchers: all_of("x"), start_ms_exclusive: 0, end_ms: 10, steps: None };
                 read::select(&store, &tenant(), &[selection], &limits).await
             }
         };

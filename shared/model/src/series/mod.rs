@@ -228,8 +228,8 @@ fn range_of(ends: &[u32], position: usize) -> std::ops::Range<usize> {
 pub struct Series {
     /// Its identity.
     pub labels: Labels,
-    /// Ms since the epoch, of float samples.
-    pub time_ms: Vec<i64>,
+    /// Ms since the epoch, of float samples. Series that are scraped together share them.
+    pub time_ms: Arc<[i64]>,
     /// Their values; stale markers are among them.
     pub value: Vec<f64>,
     /// Samples of histograms; stale ones are among them.

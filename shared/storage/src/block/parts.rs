@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::parquet::file::{Leaf, Node};
+use super::parquet::file::{Leaf, Node, RowGroup};
 use super::parquet::write::{Chunk, ChunkWriter};
 use super::parquet::{Invalid, file};
 
@@ -39,24 +39,48 @@ impl Projection {
     }
 }
 
-/// Where the chunks of a file are: they lie end to end behind the magic number, in the order of the columns.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Where the chunks of a row group are: they lie end to end, in the order of the columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkTable {
+    /// Position of the first in the file.
+    pub start: u64,
     /// Per column the length of its chunk, and whether it is compressed.
     pub chunks: Vec<(u64, bool)>,
 }
 
+impl Default for ChunkTable {
+    fn default() -> Self {
+        Self::first(Vec::new())
+    }
+}
+
 impl ChunkTable {
+    /// Of a file's first row group, which lies behind the magic number.
+    pub fn first(chunks: Vec<(u64, bool)>) -> Self {
+        Self { start: file::MAGIC.len() as u64, chunks }
+    }
+
+    /// Of a row group with these chunks.
+    pub(super) fn of(chunks: &[Chunk]) -> Self {
+        let start = chunks.first().map_or(file::MAGIC.len() as u64, |chunk| chunk.offset);
+        Self { start, chunks: chunks.iter().map(|chunk| (chunk.len, chunk.compressed)).collect() }
+    }
+
+    /// Position behind the last chunk.
+    pub fn end(&self) -> u64 {
+        self.start + self.chunks.iter().map(|chunk| chunk.0).sum::<u64>()
+    }
+
     /// The bytes of a column's chunk in the file.
     pub fn range(&self, column: usize) -> Range<u64> {
-        let start = file::MAGIC.len() as u64 + self.chunks[..column].iter().map(|chunk| chunk.0).sum::<u64>();
+        let start = self.start + self.chunks[..column].iter().map(|chunk| chunk.0).sum::<u64>();
         start..start + self.chunks[column].0
     }
 
     /// The ranges of `projection`'s chunks, those less than `gap` bytes apart joined.
     pub fn ranges(&self, projection: Projection, gap: u64) -> Vec<Range<u64>> {
         let mut ranges: Vec<Range<u64>> = Vec::new();
-        let mut start = file::MAGIC.len() as u64;
+        let mut start = self.start;
         for (column, chunk) in self.chunks.iter().enumerate() {
             let range = start..start + chunk.0;
             start = range.end;
@@ -86,8 +110,9 @@ pub(super) fn assemble(
     writer.out.extend_from_slice(file::MAGIC);
     let chunks = write(&mut writer);
     let mut out = writer.out;
-    let table = ChunkTable { chunks: chunks.iter().map(|chunk| (chunk.len, chunk.compressed)).collect() };
-    file::write_footer(&mut out, nodes, leaves, &chunks, n_rows as u64, &[("spandrel.layout", layout)]);
+    let table = ChunkTable::of(&chunks);
+    let group = RowGroup { n_rows: n_rows as u64, chunks };
+    file::write_footer(&mut out, nodes, leaves, &[group], &[("spandrel.layout", layout)]);
     (Bytes::from(out), table)
 }
 

@@ -45,7 +45,7 @@ pub(super) fn read_chunks(mut section: &[u8]) -> Result<ChunkTable, Invalid> {
         let entry = read_varint(&mut section)?;
         chunks.push((entry >> 1, entry & 1 == 1));
     }
-    Ok(ChunkTable { chunks })
+    Ok(ChunkTable::first(chunks))
 }
 
 /// The names sorted, each once; `None` if there are too many to list.

@@ -17,13 +17,20 @@ pub struct TableLayout {
     pub shards: u8,
 }
 
-/// A part of the index: an hour of span starts, or the files that reach further.
+/// A part of the index: an hour of span starts, some hours after merging, or the files that reach further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Window {
-    /// Files that reach further than an hour.
+    /// Files of requests that reach further than an hour.
     Wide,
     /// So many hours since the epoch.
     Hour(i64),
+    /// Merged files of some hours.
+    Hours {
+        /// The first, since the epoch.
+        first: i64,
+        /// How many, more than 1.
+        n: u8,
+    },
 }
 
 impl Window {
@@ -40,10 +47,22 @@ impl Window {
     pub fn may_meet(self, range: TimeRange) -> bool {
         match self {
             Self::Wide => true,
-            Self::Hour(hour) => {
-                let first_ns = hour.saturating_mul(HOUR_NS);
-                range.meets(first_ns, first_ns.saturating_add(HOUR_NS - 1).saturating_add(WINDOW_REACH_NS))
-            }
+            Self::Hour(hour) => hours_may_meet(hour, 1, range),
+            Self::Hours { first, n } => hours_may_meet(first, n, range),
+        }
+    }
+
+    /// The window of `n` hours, at a multiple of them since the epoch, in which an hour lies.
+    pub fn of_hours(hour: i64, n: u8) -> Self {
+        Self::Hours { first: hour.div_euclid(i64::from(n)) * i64::from(n), n }
+    }
+
+    /// First instant behind the window, ns since the epoch; files may reach [`WINDOW_REACH_NS`] further. `Wide` has none.
+    pub fn end_ns(self) -> Option<i64> {
+        match self {
+            Self::Wide => None,
+            Self::Hour(hour) => Some(hour.saturating_add(1).saturating_mul(HOUR_NS)),
+            Self::Hours { first, n } => Some(first.saturating_add(i64::from(n)).saturating_mul(HOUR_NS)),
         }
     }
 
@@ -52,22 +71,38 @@ impl Window {
         if name == "wide" {
             return Some(Self::Wide);
         }
+        let (name, n) = match name.split_once('+') {
+            Some((name, n)) => (name, Some(n.parse().ok()?)),
+            None => (name, None),
+        };
         let (date, hour) = name.split_once('T')?;
         let mut parts = date.rsplitn(3, '-');
         let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
         let days = days_of(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
-        Some(Self::Hour(days * 24 + hour.parse::<i64>().ok()?))
+        let first = days * 24 + hour.parse::<i64>().ok()?;
+        Some(n.map_or(Self::Hour(first), |n| Self::Hours { first, n }))
     }
 }
 
+fn hours_may_meet(first: i64, n: u8, range: TimeRange) -> bool {
+    let first_ns = first.saturating_mul(HOUR_NS);
+    let length_ns = i64::from(n) * HOUR_NS;
+    range.meets(first_ns, first_ns.saturating_add(length_ns - 1).saturating_add(WINDOW_REACH_NS))
+}
+
+/// `2026-11-25T01` for an hour, `2026-11-25T00+6` for six from that one on.
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hour = match self {
+            Self::Wide => return f.write_str("wide"),
+            Self::Hour(hour) => hour,
+            Self::Hours { first, .. } => first,
+        };
+        let (year, month, day) = date_of(hour.div_euclid(24));
+        write!(f, "{year:04}-{month:02}-{day:02}T{:02}", hour.rem_euclid(24))?;
         match self {
-            Self::Wide => f.write_str("wide"),
-            Self::Hour(hour) => {
-                let (year, month, day) = date_of(hour.div_euclid(24));
-                write!(f, "{year:04}-{month:02}-{day:02}T{:02}", hour.rem_euclid(24))
-            }
+            Self::Hours { n, .. } => write!(f, "+{n}"),
+            _ => Ok(()),
         }
     }
 }
@@ -157,6 +192,12 @@ pub fn windows_partition(tenant: &TenantId, signal: Signal) -> String {
     format!("{tenant}#{}#windows", signal.as_str())
 }
 
+/// The partition with the leases of all compactors; their sort keys are names of partitions.
+pub const LEASES_PARTITION: &str = "#leases";
+
+/// The partition with what merging has made superfluous, by when it may go.
+pub const RETIRED_PARTITION: &str = "#retired";
+
 /// The partition with a tenant's services.
 pub fn services_partition(tenant: &TenantId) -> String {
     format!("{tenant}#traces#services")
@@ -190,6 +231,8 @@ mod tests {
             prop_assert_eq!(FileKey::parse(Signal::Metrics, &key(a).sort()), Some(key(a)));
             prop_assert_eq!(key(a).sort() < key(b).sort(), a < b);
             prop_assert_eq!(Window::parse(&Window::Hour(hour).to_string()), Some(Window::Hour(hour)));
+            let six = Window::of_hours(hour, 6);
+            prop_assert_eq!(Window::parse(&six.to_string()), Some(six));
         }
     }
 

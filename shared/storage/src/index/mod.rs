@@ -3,7 +3,7 @@
 //! | partition | sort key | value |
 //! |---|---|---|
 //! | `<tenant>#traces#<window>#<shard>` | `<level>#<least start>#<content>` | [`Descriptor`] of a file |
-//! | `<tenant>#traces#windows` | `<window>` | nothing: the windows that have files |
+//! | `<tenant>#traces#windows` | `<window>` | when a writer named it last: the windows that have files |
 //! | `#tenants` | `<tenant>` | nothing: the tenants that have files |
 //! | `<tenant>#traces#services` | `=<service>` | [`names::Operations`] |
 //! | `<tenant>#metrics#<window>#<shard>` | as for traces | [`SeriesDescriptor`] of a file |
@@ -13,10 +13,15 @@
 //! | `<tenant>#metrics#metadata` | `=<family>` | [`names::Said`] |
 //! | `<tenant>#logs#<window>#<shard>` | as for traces | [`LogDescriptor`] of a file |
 //! | `<tenant>#logs#windows` | `<window>` | nothing |
+//! | `#leases` | `<tenant>#<signal>#<window>` | who merges there, and until when |
+//! | `#retired` | `<due>#<content>` | what is deleted then |
 //!
 //! A window is an hour of span starts, sample times or log times, `2026-11-25T01`. A file is indexed once, in the window of its least one; one
 //! that reaches further than [`WINDOW_REACH_NS`] behind it is in the window `wide`, which every query reads. So a query
-//! for some hours reads these, the one before, and `wide`.
+//! for some hours reads these, the one before, the merged ones around them, and `wide`.
+//!
+//! An item of a file that was merged into another stays for a while behind a mark that names that one: a reader that sees
+//! both skips it, one that sees only the old item still finds the old object.
 
 mod descriptor;
 pub mod fingerprint;
@@ -24,10 +29,14 @@ mod item;
 pub mod keys;
 mod logs;
 pub mod names;
+mod retired;
 mod series;
+mod window_item;
 
 pub use descriptor::{Descriptor, Summary};
 pub use keys::{FileKey, TableLayout, WINDOW_REACH_NS, Window};
 pub use logs::{LogDescriptor, LogSummary};
+pub(crate) use retired::{AfterGrace, MAX_HEIRS, split_retired, write_retired};
 pub(crate) use series::hash_metric;
-pub use series::{SeriesDescriptor, SeriesSummary};
+pub use series::{Places, SeriesDescriptor, SeriesSummary, SeriesUnit, UnitSummary};
+pub(crate) use window_item::WindowItem;

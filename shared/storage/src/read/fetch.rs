@@ -51,8 +51,27 @@ impl Asker {
         table: &ChunkTable,
         projection: Projection,
     ) -> Result<Parts> {
+        self.parts_of(file, std::slice::from_ref(table), projection).await
+    }
+
+    /// The bytes of the columns in `projection` of these units, which ascend in the file.
+    ///
+    /// # Errors
+    /// As [`Asker::parts`].
+    pub(super) async fn parts_of(
+        &self,
+        file: &IndexedFile,
+        units: &[ChunkTable],
+        projection: Projection,
+    ) -> Result<Parts> {
         let key = file.key.object(&self.tenant);
-        let ranges = table.ranges(projection, JOIN_GAP);
+        let mut ranges: Vec<std::ops::Range<u64>> = Vec::new();
+        for range in units.iter().flat_map(|unit| unit.ranges(projection, JOIN_GAP)) {
+            match ranges.last_mut() {
+                Some(last) if range.start.saturating_sub(last.end) <= JOIN_GAP => last.end = range.end,
+                _ => ranges.push(range),
+            }
+        }
         self.spend(ranges.iter().map(|range| range.end - range.start).sum())?;
         let read = |range: std::ops::Range<u64>| {
             let key = &key;
@@ -71,36 +90,51 @@ impl Asker {
     }
 }
 
-/// What `work` makes of each file, in the order of the files; several at once, on all cores.
-pub(super) fn each<T, F>(
-    files: Vec<IndexedFile>,
-    work: impl Fn(IndexedFile) -> F + Send,
+/// What is read in one go: a file, or a part of one.
+pub(super) trait Portion: Send {
+    /// Whether a task takes several of these.
+    fn is_small(&self) -> bool;
+}
+
+impl Portion for IndexedFile {
+    fn is_small(&self) -> bool {
+        self.key.level == 0
+    }
+}
+
+/// What `work` makes of each portion, in their order; several at once, on all cores.
+pub(super) fn each<P, T, F>(
+    portions: Vec<P>,
+    work: impl Fn(P) -> F + Send,
 ) -> impl Stream<Item = Result<T>> + Send
 where
+    P: Portion,
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
 {
-    let n_of_a_task = (files.len() / CONCURRENT_TASKS).clamp(1, FILES_OF_A_TASK);
-    let mut tasks: Vec<Vec<IndexedFile>> = Vec::new();
-    for file in files {
-        let is_small = |file: &IndexedFile| file.key.level == 0;
+    let n_of_a_task = (portions.len() / CONCURRENT_TASKS).clamp(1, FILES_OF_A_TASK);
+    let mut tasks: Vec<Vec<P>> = Vec::new();
+    for portion in portions {
         match tasks.last_mut() {
-            Some(task) if task.len() < n_of_a_task && is_small(&file) && is_small(&task[0]) => {
-                task.push(file);
+            Some(task) if task.len() < n_of_a_task && portion.is_small() && task[0].is_small() => {
+                task.push(portion);
             }
-            _ => tasks.push(vec![file]),
+            _ => tasks.push(vec![portion]),
         }
     }
     // Spawned when the stream gets there, so that no more than these are under way. The reads of a task go on at once.
-    let run = move |files: Vec<IndexedFile>| {
-        let all: Vec<F> = files.into_iter().map(&work).collect();
+    let run = move |portions: Vec<P>| {
+        let all: Vec<F> = portions.into_iter().map(&work).collect();
         spawned(future::try_join_all(all))
     };
     let done = stream::iter(tasks).map(run).buffered(CONCURRENT_TASKS);
     done.map_ok(|items| stream::iter(items.into_iter().map(Ok))).try_flatten()
 }
 
-async fn spawned<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+/// What `work` gives, done on any core.
+pub(super) async fn spawned<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
     match tokio::spawn(work).await {
         Ok(outcome) => outcome,
         Err(err) => match err.try_into_panic() {

@@ -1,13 +1,15 @@
 //! Index items of windows, and which files may hold an answer.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::search::{Condition, TraceSearch};
-use model::{Signal, TenantId, TimeRange};
+use model::{ContentHash, Signal, TenantId, TimeRange};
 
 use crate::block::parquet::Invalid;
-use crate::index::{FileKey, Summary, Window, keys};
-use crate::kv::{SortRange, range_all};
+use crate::index::{FileKey, Summary, Window, keys, split_retired};
+use crate::kv::{Key, SortRange, range_all};
 use crate::{Error, Result, Store};
 
 /// How many partitions of the index are read at once.
@@ -15,11 +17,17 @@ const CONCURRENT_PARTITIONS: usize = 16;
 
 /// A file that the index names.
 #[derive(Debug, Clone)]
-pub(super) struct IndexedFile {
+pub(crate) struct IndexedFile {
     /// Where it is.
-    pub(super) key: FileKey,
+    pub(crate) key: FileKey,
     /// The item's value.
-    pub(super) item: Bytes,
+    pub(crate) item: Bytes,
+    /// Where the item is.
+    pub(crate) at: Key,
+    /// The item's version.
+    pub(crate) version: u64,
+    /// The files that have its rows now, if it was merged.
+    pub(crate) into: Option<Vec<ContentHash>>,
 }
 
 impl IndexedFile {
@@ -27,11 +35,11 @@ impl IndexedFile {
     ///
     /// # Errors
     /// The item is corrupt.
-    pub(super) fn summary(&self) -> Result<Summary<'_>> {
+    pub(crate) fn summary(&self) -> Result<Summary<'_>> {
         Summary::parse(&self.item).map_err(|err| self.corrupt(err))
     }
 
-    pub(super) fn corrupt(&self, err: Invalid) -> Error {
+    pub(crate) fn corrupt(&self, err: Invalid) -> Error {
         Error::corrupt(format!("file {}", self.key.sort()), err)
     }
 }
@@ -40,7 +48,7 @@ impl IndexedFile {
 ///
 /// # Errors
 /// As the table.
-pub(super) async fn known_windows(store: &Store, tenant: &TenantId, signal: Signal) -> Result<Vec<Window>> {
+pub(crate) async fn known_windows(store: &Store, tenant: &TenantId, signal: Signal) -> Result<Vec<Window>> {
     let items = range_all(&*store.table, &keys::windows_partition(tenant, signal), SortRange::ALL).await?;
     let window = |(sort, _): &(String, _)| {
         Window::parse(sort).ok_or_else(|| Error::corrupt(format!("window {sort}"), "name is not a window's"))
@@ -48,11 +56,31 @@ pub(super) async fn known_windows(store: &Store, tenant: &TenantId, signal: Sign
     items.iter().map(window).collect()
 }
 
-/// The files of a signal in these windows.
+/// The files of a signal in these windows. A file that was merged into others that are all here is left out; where one is
+/// not, because it was published while this read went on or lies in another window, the old file still has the rows.
 ///
 /// # Errors
 /// As the table.
-pub(super) async fn files(
+pub(crate) async fn files(
+    store: &Store,
+    tenant: &TenantId,
+    signal: Signal,
+    windows: Vec<Window>,
+) -> Result<Vec<IndexedFile>> {
+    let mut files = items(store, tenant, signal, windows).await?;
+    if files.iter().any(|file| file.into.is_some()) {
+        let seen: HashSet<ContentHash> = files.iter().map(|file| file.key.content).collect();
+        let is_merged = |into: &Vec<ContentHash>| into.iter().all(|content| seen.contains(content));
+        files.retain(|file| !file.into.as_ref().is_some_and(is_merged));
+    }
+    Ok(files)
+}
+
+/// All items of files of a signal in these windows, retired ones too.
+///
+/// # Errors
+/// As the table.
+pub(crate) async fn items(
     store: &Store,
     tenant: &TenantId,
     signal: Signal,
@@ -65,15 +93,28 @@ pub(super) async fn files(
         .flat_map(|window| {
             (0..shards).map(move |shard| keys::window_partition(tenant, signal, window, shard))
         })
-        .map(|partition| async move { range_all(&*store.table, &partition, SortRange::ALL).await })
+        .map(|partition| async move {
+            let items = range_all(&*store.table, &partition, SortRange::ALL).await?;
+            Ok::<_, Error>((partition, items))
+        })
         .collect();
     let pages: Vec<_> =
         stream::iter(partitions).buffer_unordered(CONCURRENT_PARTITIONS).try_collect().await?;
-    let mut files = Vec::with_capacity(pages.iter().map(Vec::len).sum());
-    for (sort, item) in pages.into_iter().flatten() {
-        let key = FileKey::parse(signal, &sort)
-            .ok_or_else(|| Error::corrupt(format!("index item {sort}"), "key is not a file's"))?;
-        files.push(IndexedFile { key, item: item.value });
+    let mut files = Vec::with_capacity(pages.iter().map(|(_, items)| items.len()).sum());
+    for (partition, items) in pages {
+        for (sort, item) in items {
+            let key = FileKey::parse(signal, &sort)
+                .ok_or_else(|| Error::corrupt(format!("index item {sort}"), "key is not a file's"))?;
+            let (into, at) = split_retired(&item.value);
+            let value = item.value.slice(at..);
+            files.push(IndexedFile {
+                key,
+                item: value,
+                at: Key::new(partition.clone(), sort),
+                version: item.version,
+                into,
+            });
+        }
     }
     Ok(files)
 }

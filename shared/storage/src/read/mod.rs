@@ -9,7 +9,7 @@
 
 mod evaluate;
 mod fetch;
-mod index;
+pub(crate) mod index;
 mod links;
 mod series;
 mod traces;
@@ -27,7 +27,7 @@ use crate::{Error, Result, Store};
 pub use crate::index::names::Operation;
 pub use links::{ServiceLink, service_links};
 pub use series::{
-    Selection, SeriesLimits, exemplars, label_names, label_sets, label_values, metadata, select,
+    Selection, SeriesLimits, Steps, exemplars, label_names, label_sets, label_values, metadata, select,
 };
 pub use traces::{search, traces_by_id};
 pub use windows::{StoredWindow, tenants, verify, windows};

@@ -11,9 +11,11 @@
 //! a restart.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use futures::TryStreamExt as _;
+use foldhash::fast::RandomState;
+use futures::stream::TryStreamExt as _;
 use hashbrown::HashTable;
 use model::histogram::{ResetHint, combined};
 use model::labels::METRIC_NAME;
@@ -22,9 +24,10 @@ use model::{Labels, Matcher, NativeHistogram, Series, Signal, TenantId, TimeRang
 
 use super::fetch::{self, Asker};
 use super::index::{self, IndexedFile};
-use crate::block::parts::Projection;
-use crate::block::series::{self, FileSeries, LabelReader, LabelSet, column};
-use crate::index::{SeriesSummary, keys, names};
+use crate::block::parquet::Invalid;
+use crate::block::parts::{ChunkTable, Parts};
+use crate::block::series::{self, FileSeries, LabelReader, LabelSet, Wanted};
+use crate::index::{Places, SeriesSummary, UnitSummary, keys, names};
 use crate::kv::{Key, SortRange, range_all};
 use crate::{Error, Result, Store};
 
@@ -37,6 +40,25 @@ pub struct Selection {
     pub start_ms_exclusive: i64,
     /// up to this one.
     pub end_ms: i64,
+    /// Where the answer is only looked at in steps, these: of samples that the next one hides at every step, one need not
+    /// be there.
+    pub steps: Option<Steps>,
+}
+
+/// Instants at which series are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steps {
+    /// The first, ms since the epoch.
+    pub first_ms: i64,
+    /// Between two, more than 0.
+    pub step_ms: i64,
+}
+
+impl Steps {
+    /// The first step that sees a sample.
+    fn that_sees(self, time_ms: i64) -> i64 {
+        -(self.first_ms.saturating_sub(time_ms)).div_euclid(self.step_ms)
+    }
 }
 
 /// How much one question about series may read.
@@ -76,7 +98,7 @@ pub async fn select(
         let starts: Vec<i64> = of(&together, |selection| selection.start_ms_exclusive.saturating_add(1));
         let ends: Vec<i64> = of(&together, |selection| selection.end_ms);
         let question = Question {
-            projection: SELECTED,
+            wanted: Wanted::Samples,
             selectors: together.iter().map(|&number| selections[number].matchers.clone()).collect(),
             first_ms: starts.iter().copied().min().unwrap_or(0),
             last_ms: ends.iter().copied().max().unwrap_or(0),
@@ -85,7 +107,8 @@ pub async fn select(
             for (row, set) in file.sets.rows.iter().enumerate() {
                 for (at, &number) in together.iter().enumerate() {
                     if set.selectors >> at & 1 == 1 {
-                        n_samples += joined[number].add(&file, row, (starts[at], ends[at]));
+                        let range_ms = (starts[at], ends[at]);
+                        n_samples += joined[number].add(&file, row, range_ms, selections[number].steps);
                         within(joined[number].series.len() as u64, limits.max_series, "series")?;
                     }
                 }
@@ -125,19 +148,6 @@ fn read_together(selections: &[Selection]) -> Vec<Vec<usize>> {
     groups.into_iter().map(|(_, _, _, members)| members).collect()
 }
 
-const SELECTED: Projection = Projection::of(&[
-    column::METRIC,
-    column::LABEL_NAME,
-    column::LABEL_VALUE,
-    column::SAMPLE_TIME,
-    column::SAMPLE_VALUE,
-    column::TEMPORALITY,
-    column::HISTOGRAMS,
-]);
-const LABELS: Projection = Projection::of(&[column::METRIC, column::LABEL_NAME, column::LABEL_VALUE]);
-const EXEMPLARS: Projection =
-    Projection::of(&[column::METRIC, column::LABEL_NAME, column::LABEL_VALUE, column::EXEMPLARS]);
-
 /// The label sets that pass any of the selectors and have something from `first_ms` to `last_ms`, as far as their files
 /// tell; sorted. Of no selectors, all.
 ///
@@ -154,7 +164,7 @@ pub async fn label_sets(
     let mut seen: HashTable<u128> = HashTable::new();
     let mut sets = Vec::new();
     let mut texts = Texts::default();
-    let question = Question { projection: LABELS, selectors: selectors.to_vec(), first_ms, last_ms };
+    let question = Question { wanted: Wanted::Labels, selectors: selectors.to_vec(), first_ms, last_ms };
     each_file(store, tenant, &asker, question, |file| {
         for set in &file.sets.rows {
             if seen.find(set.hash as u64, |other| *other == set.hash).is_none() {
@@ -190,7 +200,7 @@ pub async fn label_names(
     }
     let asker = Asker::new(store, tenant, limits.max_bytes);
     let mut names: BTreeSet<String> = BTreeSet::new();
-    let question = Question { projection: LABELS, selectors: selectors.to_vec(), first_ms, last_ms };
+    let question = Question { wanted: Wanted::Labels, selectors: selectors.to_vec(), first_ms, last_ms };
     each_file(store, tenant, &asker, question, |file| {
         for set in &file.sets.rows {
             let has_metric = !file.sets.label(set, METRIC_NAME).is_empty();
@@ -224,7 +234,7 @@ pub async fn label_values(
     }
     let asker = Asker::new(store, tenant, limits.max_bytes);
     let mut values: BTreeSet<String> = BTreeSet::new();
-    let question = Question { projection: LABELS, selectors: selectors.to_vec(), first_ms, last_ms };
+    let question = Question { wanted: Wanted::Labels, selectors: selectors.to_vec(), first_ms, last_ms };
     each_file(store, tenant, &asker, question, |file| {
         for set in &file.sets.rows {
             let value = file.sets.label(set, name);
@@ -277,7 +287,7 @@ pub async fn exemplars(
     let asker = Asker::new(store, tenant, limits.max_bytes);
     let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
     let mut n_exemplars = 0;
-    let question = Question { projection: EXEMPLARS, selectors: selectors.to_vec(), first_ms, last_ms };
+    let question = Question { wanted: Wanted::Exemplars, selectors: selectors.to_vec(), first_ms, last_ms };
     each_file(store, tenant, &asker, question, |file| {
         for (row, set) in file.sets.rows.iter().enumerate() {
             let within = file
@@ -296,8 +306,7 @@ pub async fn exemplars(
     })
     .await?;
     for list in found.values_mut() {
-        list.sort_by(|a, b| a.time_ms.cmp(&b.time_ms).then_with(|| a.labels.cmp(&b.labels)));
-        list.dedup();
+        series::exemplars::sort(list);
     }
     Ok(found.into_iter().collect())
 }
@@ -313,7 +322,7 @@ async fn known_texts(store: &Store, partition: &str) -> Result<Vec<String>> {
 
 /// What is asked of files.
 struct Question {
-    projection: Projection,
+    wanted: Wanted,
     selectors: Vec<Vec<Matcher>>,
     first_ms: i64,
     last_ms: i64,
@@ -333,58 +342,165 @@ async fn each_file(
     };
     let known = index::known_windows(store, tenant, Signal::Metrics).await?;
     let windows = index::windows_in(&known, range);
-    let mut files = index::files(store, tenant, Signal::Metrics, windows).await?;
+    let files = index::files(store, tenant, Signal::Metrics, windows).await?;
     let metrics = wanted_metrics(&question.selectors);
-    let mut kept = Vec::with_capacity(files.len());
-    for file in files.drain(..) {
-        if may_match(&file, &question, metrics.as_deref())? {
-            kept.push(file);
-        }
+    let mut portions = Vec::with_capacity(files.len());
+    for file in files {
+        portions_of(file, &question, metrics.as_deref(), &mut portions)?;
     }
-    let projection = question.projection;
+    let (wanted, range_ms) = (question.wanted, (question.first_ms, question.last_ms));
     let labels = Arc::new(LabelReader::new(question.selectors));
-    let decoded = fetch::each(kept, |file| {
+    let fetched = fetch::each(portions, |portion| {
         let (asker, labels) = (asker.clone(), Arc::clone(&labels));
-        async move { read_file(&asker, &file, projection, &labels).await }
+        async move { read_portion(&asker, portion, wanted, &labels).await }
     });
+    // Units grow tenfold when they are decoded: many are fetched at once, and few wait decoded.
+    let decode = |fetched| {
+        let labels = Arc::clone(&labels);
+        let is_done = matches!(fetched, Fetched::Decoded(_));
+        let work = async move { decode_units(fetched, wanted, range_ms, &labels) };
+        async move { if is_done { work.await } else { fetch::spawned(work).await } }
+    };
+    let decoded = fetched.map_ok(decode).try_buffered(CONCURRENT_DECODES);
     let mut decoded = std::pin::pin!(decoded);
-    while let Some(file) = decoded.try_next().await? {
-        take(file)?;
+    while let Some(files) = decoded.try_next().await? {
+        for file in files {
+            take(file)?;
+        }
     }
     Ok(())
 }
 
-async fn read_file(
-    asker: &Asker,
-    file: &IndexedFile,
-    projection: Projection,
-    labels: &LabelReader,
-) -> Result<FileSeries> {
-    let summary = SeriesSummary::parse(&file.item).map_err(|err| file.corrupt(err))?;
-    let table = summary.chunks().map_err(|err| file.corrupt(err))?;
-    let parts = asker.parts(file, &table, projection).await?;
-    series::decode(&table, &parts, projection, labels).map_err(|err| file.corrupt(err))
+/// What is read of a file in one go.
+struct Portion {
+    file: IndexedFile,
+    rows: Rows,
 }
 
-/// Hashes of the metrics of which a file must have one, if the selectors name them all outright.
-fn wanted_metrics(selectors: &[Vec<Matcher>]) -> Option<Vec<u64>> {
-    let mut hashes = Vec::new();
+enum Rows {
+    /// All of a file of one request.
+    All(ChunkTable),
+    /// Some units of a merged file, one behind the other.
+    Units(Vec<ChunkTable>),
+}
+
+impl fetch::Portion for Portion {
+    fn is_small(&self) -> bool {
+        matches!(self.rows, Rows::All(_))
+    }
+}
+
+/// Units that are read in one go have at most as many bytes, or are one.
+const PORTION_BYTES: u64 = 512 << 10;
+
+/// Adds the portions of a file that may have what is asked for.
+fn portions_of(
+    file: IndexedFile,
+    question: &Question,
+    metrics: Option<&[&str]>,
+    portions: &mut Vec<Portion>,
+) -> Result<()> {
+    let corrupt = |err| file.corrupt(err);
+    let summary = SeriesSummary::parse(&file.item).map_err(corrupt)?;
+    if !may_match(&summary, question, metrics).map_err(corrupt)? {
+        return Ok(());
+    }
+    let units = match summary.places().map_err(corrupt)? {
+        Places::OfRequest(table) => {
+            portions.push(Portion { file, rows: Rows::All(table) });
+            return Ok(());
+        }
+        Places::Merged(units) => match metrics {
+            Some(metrics) => UnitSummary::that_may_have(units, metrics),
+            None => units,
+        },
+    };
+    let mut together: Vec<ChunkTable> = Vec::new();
+    for UnitSummary { chunks: unit, .. } in units {
+        let fits = match (together.first(), together.last()) {
+            (Some(first), Some(last)) => {
+                last.end() == unit.start && unit.end() - first.start <= PORTION_BYTES
+            }
+            _ => true,
+        };
+        if !fits {
+            let units = std::mem::take(&mut together);
+            portions.push(Portion { file: file.clone(), rows: Rows::Units(units) });
+        }
+        together.push(unit);
+    }
+    if !together.is_empty() {
+        portions.push(Portion { file, rows: Rows::Units(together) });
+    }
+    Ok(())
+}
+
+/// How many portions are decoded at once, or wait decoded.
+const CONCURRENT_DECODES: usize = 2;
+
+/// What was read of a file: rows of one request, or units as they are stored.
+enum Fetched {
+    Decoded(FileSeries),
+    Units { file: IndexedFile, units: Vec<ChunkTable>, parts: Parts },
+}
+
+async fn read_portion(
+    asker: &Asker,
+    portion: Portion,
+    wanted: Wanted,
+    labels: &LabelReader,
+) -> Result<Fetched> {
+    let Portion { file, rows } = portion;
+    match rows {
+        Rows::All(table) => {
+            let parts = asker.parts(&file, &table, wanted.columns()).await?;
+            let decoded = series::decode(&table, &parts, wanted.columns(), labels);
+            decoded.map(Fetched::Decoded).map_err(|err| file.corrupt(err))
+        }
+        Rows::Units(units) => {
+            let parts = asker.parts_of(&file, &units, wanted.merged_columns()).await?;
+            Ok(Fetched::Units { file, units, parts })
+        }
+    }
+}
+
+fn decode_units(
+    fetched: Fetched,
+    wanted: Wanted,
+    range_ms: (i64, i64),
+    labels: &LabelReader,
+) -> Result<Vec<FileSeries>> {
+    match fetched {
+        Fetched::Decoded(file) => Ok(vec![file]),
+        Fetched::Units { file, units, parts } => {
+            let decode = |unit| series::merged::decode(unit, &parts, wanted, range_ms, labels);
+            units.iter().map(decode).collect::<Result<_, _>>().map_err(|err| file.corrupt(err))
+        }
+    }
+}
+
+/// The metrics of which a file must have one, if the selectors name them all outright.
+fn wanted_metrics(selectors: &[Vec<Matcher>]) -> Option<Vec<&str>> {
+    let mut metrics = Vec::new();
     for matchers in selectors {
         let named =
             matchers.iter().filter(|matcher| matcher.name() == METRIC_NAME).find_map(Matcher::values)?;
-        hashes.extend(named.into_iter().map(crate::index::hash_metric));
+        metrics.extend(named);
     }
-    (!selectors.is_empty()).then_some(hashes)
+    (!selectors.is_empty()).then_some(metrics)
 }
 
-fn may_match(file: &IndexedFile, question: &Question, metrics: Option<&[u64]>) -> Result<bool> {
-    let summary = SeriesSummary::parse(&file.item).map_err(|err| file.corrupt(err))?;
+fn may_match(
+    summary: &SeriesSummary<'_>,
+    question: &Question,
+    metrics: Option<&[&str]>,
+) -> Result<bool, Invalid> {
     if summary.min_time_ms > question.last_ms || summary.max_time_ms < question.first_ms {
         return Ok(false);
     }
     let Some(metrics) = metrics else { return Ok(true) };
-    for &metric in metrics {
-        if summary.may_have_metric(metric).map_err(|err| file.corrupt(err))? {
+    for metric in metrics {
+        if summary.may_have_metric(crate::index::hash_metric(metric))? {
             return Ok(true);
         }
     }
@@ -416,21 +532,70 @@ struct Joined {
     placed: Vec<Vec<u32>>,
     series: Vec<Growing>,
     texts: Texts,
+    times: SharedTimes,
+    /// Times and values of a piece that steps see.
+    seen: Vec<i64>,
+    seen_values: Vec<f64>,
 }
 
 /// A series as far as it was read.
 struct Growing {
     labels: Labels,
     temporality: Temporality,
-    /// Time in ms and value, together: the next one goes to another series, and each place in memory is a wait.
-    samples: Vec<(i64, f64)>,
-    histograms: Vec<HistogramSample>,
+    /// Time in ms and value of samples that came a few at a time, together: the next one goes to another series, and each
+    /// place in memory is a wait.
+    loose: Vec<(i64, f64)>,
     is_sorted: bool,
+    /// Times of samples that came by the dozen.
+    pieces: Vec<Arc<[i64]>>,
+    /// Their values, end to end.
+    value: Vec<f64>,
+    histograms: Vec<HistogramSample>,
+}
+
+/// As many samples of one series in one file are a piece.
+const PIECE: usize = 16;
+
+/// Times that several series have in common, each once.
+#[derive(Default)]
+struct SharedTimes {
+    known: HashTable<(u64, Arc<[i64]>)>,
+    hasher: RandomState,
+    /// What was joined of which pieces, by where those lie.
+    joined: HashMap<Vec<usize>, Arc<[i64]>>,
+}
+
+impl SharedTimes {
+    fn share(&mut self, times: &[i64]) -> Arc<[i64]> {
+        let hash = self.hasher.hash_one(times);
+        let is_it = |(other, known): &(u64, Arc<[i64]>)| *other == hash && **known == *times;
+        if let Some((_, known)) = self.known.find(hash, is_it) {
+            return Arc::clone(known);
+        }
+        let new: Arc<[i64]> = times.into();
+        self.known.insert_unique(hash, (hash, Arc::clone(&new)), |(hash, _)| *hash);
+        new
+    }
+
+    /// The times of these pieces, one behind the other. Pieces are kept, so that where one lies says which it is.
+    fn join(&mut self, pieces: &[Arc<[i64]>]) -> Arc<[i64]> {
+        if let [piece] = pieces {
+            return Arc::clone(piece);
+        }
+        let places = pieces.iter().map(|piece| piece.as_ptr().addr()).collect();
+        Arc::clone(self.joined.entry(places).or_insert_with(|| pieces.concat().into()))
+    }
 }
 
 impl Joined {
-    /// Takes what a row has from `first_ms` to `last_ms`, and returns how many samples that were.
-    fn add(&mut self, file: &FileSeries, row: usize, (first_ms, last_ms): (i64, i64)) -> u64 {
+    /// Takes what a row has from `first_ms` to `last_ms`, as far as `steps` see it, and returns how many samples that were.
+    fn add(
+        &mut self,
+        file: &FileSeries,
+        row: usize,
+        (first_ms, last_ms): (i64, i64),
+        steps: Option<Steps>,
+    ) -> u64 {
         let samples = file.rows[row].samples.clone();
         let histograms = file.histograms(row);
         let times = &file.time_ms[samples.clone()];
@@ -442,14 +607,37 @@ impl Joined {
         }
         let series = self.series_of(file, row, file.rows[row].temporality);
         let growing = &mut self.series[series];
-        for at in start..end {
-            let time_ms = file.time_ms[at];
-            growing.is_sorted &= growing.samples.last().is_none_or(|last| last.0 < time_ms);
-            growing.samples.push((time_ms, file.value[at]));
+        let (times, values) = (&file.time_ms[start..end], &file.value[start..end]);
+        let mut n_kept = times.len();
+        if times.len() < PIECE {
+            for (&time_ms, &value) in times.iter().zip(values) {
+                growing.is_sorted &= growing.loose.last().is_none_or(|last| last.0 < time_ms);
+                growing.loose.push((time_ms, value));
+            }
+        } else if let Some(steps) = steps {
+            self.seen.clear();
+            self.seen_values.clear();
+            let mut seen_at = times.first().map_or(0, |&time_ms| steps.that_sees(time_ms));
+            for at in 0..times.len() {
+                let next_at = times.get(at + 1).map_or(i64::MAX, |&next_ms| steps.that_sees(next_ms));
+                if next_at > seen_at {
+                    self.seen.push(times[at]);
+                    self.seen_values.push(values[at]);
+                }
+                seen_at = next_at;
+            }
+            n_kept = self.seen.len();
+            growing.value.reserve_exact(n_kept);
+            growing.value.extend_from_slice(&self.seen_values);
+            growing.pieces.push(self.times.share(&self.seen));
+        } else {
+            growing.value.reserve_exact(values.len());
+            growing.value.extend_from_slice(values);
+            growing.pieces.push(self.times.share(times));
         }
         let n_before = growing.histograms.len();
         growing.histograms.extend(histograms.iter().filter(is_within).cloned());
-        (end - start + growing.histograms.len() - n_before) as u64
+        (n_kept + growing.histograms.len() - n_before) as u64
     }
 
     /// Where the series of a row is.
@@ -484,19 +672,21 @@ impl Joined {
         self.series.push(Growing {
             labels: file.sets.labels_with(set, &mut |text| texts.share(text)),
             temporality,
-            samples: Vec::new(),
-            histograms: Vec::new(),
+            loose: Vec::new(),
             is_sorted: true,
+            pieces: Vec::new(),
+            value: Vec::new(),
+            histograms: Vec::new(),
         });
         self.places.insert_unique(hash as u64, (hash, series as u32), |(hash, _)| *hash as u64);
         series
     }
 
-    fn finish(self) -> Vec<Series> {
+    fn finish(mut self) -> Vec<Series> {
         let mut finished: Vec<Series> = Vec::with_capacity(self.series.len());
         let has_delta = self.series.iter().any(|growing| growing.temporality == Temporality::Delta);
         for growing in self.series {
-            finished.push(growing.finish());
+            finished.push(growing.finish(&mut self.times));
         }
         if has_delta {
             finished.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -517,7 +707,8 @@ fn merge_into(kept: &mut Series, later: &mut Series) {
     let mut samples: BTreeMap<i64, f64> =
         later.time_ms.iter().copied().zip(later.value.iter().copied()).collect();
     samples.extend(kept.time_ms.iter().copied().zip(kept.value.iter().copied()));
-    (kept.time_ms, kept.value) = samples.into_iter().unzip();
+    kept.time_ms = samples.keys().copied().collect();
+    kept.value = samples.into_values().collect();
     let mut histograms: BTreeMap<i64, HistogramSample> =
         later.histograms.drain(..).map(|sample| (sample.time_ms, sample)).collect();
     histograms.extend(kept.histograms.drain(..).map(|sample| (sample.time_ms, sample)));
@@ -541,32 +732,34 @@ fn add_up(histograms: &mut [HistogramSample]) {
 }
 
 impl Growing {
-    fn finish(mut self) -> Series {
-        if !self.is_sorted {
-            self.samples.sort_unstable_by_key(|sample| (sample.0, sample.1.to_bits()));
-            // Of one time the greatest by its bits is kept, which comes last.
-            self.samples.dedup_by(|later, kept| {
-                let same = later.0 == kept.0;
-                if same {
-                    *kept = *later;
-                }
-                same
-            });
-        }
-        let (time_ms, mut value): (Vec<i64>, Vec<f64>) = self.samples.into_iter().unzip();
-        self.histograms.sort_by(|a, b| {
-            let rank = |sample: &HistogramSample| {
-                (sample.time_ms, sample.histogram.count.to_bits(), sample.histogram.sum.to_bits())
-            };
-            rank(a).cmp(&rank(b))
-        });
-        self.histograms.dedup_by(|later, kept| {
-            let same = later.time_ms == kept.time_ms;
-            if same {
-                std::mem::swap(later, kept);
+    fn finish(mut self, times: &mut SharedTimes) -> Series {
+        let mut value;
+        let time_ms: Arc<[i64]>;
+        let ascend = |pair: &[Arc<[i64]>]| pair[0].last() < pair[1].first();
+        if self.loose.is_empty() && self.pieces.windows(2).all(ascend) {
+            time_ms = times.join(&self.pieces);
+            value = self.value;
+        } else {
+            if !self.pieces.is_empty() {
+                let of_pieces = self.pieces.iter().flat_map(|piece| piece.iter().copied());
+                self.loose.extend(of_pieces.zip(self.value));
+                self.is_sorted = false;
             }
-            same
-        });
+            if !self.is_sorted {
+                self.loose.sort_unstable_by_key(|sample| (sample.0, sample.1.to_bits()));
+                // Of one time the greatest by its bits is kept, which comes last.
+                self.loose.dedup_by(|later, kept| {
+                    let same = later.0 == kept.0;
+                    if same {
+                        *kept = *later;
+                    }
+                    same
+                });
+            }
+            time_ms = self.loose.iter().map(|sample| sample.0).collect();
+            value = self.loose.into_iter().map(|sample| sample.1).collect();
+        }
+        series::histograms::keep_greatest(&mut self.histograms);
         // A float and a histogram of one time: the float counts, as where Prometheus joins blocks.
         self.histograms.retain(|sample| time_ms.binary_search(&sample.time_ms).is_err());
         if self.temporality == Temporality::Delta {

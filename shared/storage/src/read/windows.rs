@@ -7,9 +7,9 @@ use model::{Signal, TenantId};
 use super::index::{self, IndexedFile};
 use crate::block::logs;
 use crate::block::reference;
-use crate::block::series::{self, LabelReader};
+use crate::block::series::{self, LabelReader, Wanted};
 use crate::block::spans::{self, Parts, Projection};
-use crate::index::{LogSummary, SeriesSummary, Window, keys};
+use crate::index::{LogSummary, Places, SeriesSummary, UnitSummary, Window, keys};
 use crate::kv::{SortRange, range_all};
 use crate::{Error, Result, Store};
 
@@ -63,7 +63,8 @@ pub async fn windows(store: &Store, tenant: &TenantId) -> Result<Vec<StoredWindo
 async fn windows_of(store: &Store, tenant: &TenantId, signal: Signal) -> Result<Vec<StoredWindow>> {
     let mut stored: BTreeMap<(Window, u8), StoredWindow> = BTreeMap::new();
     for window in index::known_windows(store, tenant, signal).await? {
-        for file in index::files(store, tenant, signal, vec![window]).await? {
+        let items = index::items(store, tenant, signal, vec![window]).await?;
+        for file in items.into_iter().filter(|file| file.into.is_none()) {
             let level = file.key.level;
             let entry = stored.entry((window, level)).or_insert_with(|| StoredWindow {
                 signal,
@@ -137,20 +138,32 @@ async fn verify_series(store: &Store, tenant: &TenantId, file: &IndexedFile) -> 
     let summary = SeriesSummary::parse(&file.item).map_err(|err| file.corrupt(err))?;
     let key = file.key.object(tenant);
     let bytes = store.objects.get(&key).await?.ok_or_else(|| Error::Missing { key: key.clone() })?;
-    let table = summary.chunks().map_err(|err| file.corrupt(err))?;
-    let found =
-        series::decode(&table, &Parts::whole(bytes.clone()), Projection::ALL, &LabelReader::default())
-            .map_err(|err| file.corrupt(err))?;
-    let n_floats: usize = found.rows.iter().map(|row| row.samples.len()).sum();
-    let n_samples = n_floats + (0..found.rows.len()).map(|row| found.histograms(row).len()).sum::<usize>();
-    let is_sound = bytes.len() as u64 == summary.size
-        && found.rows.len() as u64 == summary.rows
-        && n_samples as u64 == summary.n_samples;
+    let (mut n_rows, mut n_samples) = (0, 0);
+    let labels = LabelReader::default();
+    let parts = Parts::whole(bytes.clone());
+    let decoded = match summary.places().map_err(|err| file.corrupt(err))? {
+        Places::OfRequest(table) => {
+            series::decode(&table, &parts, Projection::ALL, &labels).map(|found| vec![found])
+        }
+        Places::Merged(units) => {
+            let range_ms = (i64::MIN, i64::MAX);
+            let decode = |unit: UnitSummary<'_>| {
+                series::merged::decode(&unit.chunks, &parts, Wanted::Samples, range_ms, &labels)
+            };
+            units.into_iter().map(decode).collect()
+        }
+    };
+    for found in decoded.map_err(|err| file.corrupt(err))? {
+        n_rows += found.rows.len() as u64;
+        n_samples += found.rows.iter().map(|row| row.samples.len() as u64).sum::<u64>();
+        n_samples += (0..found.rows.len()).map(|row| found.histograms(row).len() as u64).sum::<u64>();
+    }
+    let is_sound =
+        bytes.len() as u64 == summary.size && n_rows == summary.rows && n_samples == summary.n_samples;
     if !is_sound {
         let why = format!(
-            "{} bytes, {} series and {n_samples} samples where the index says {}, {} and {}",
+            "{} bytes, {n_rows} series and {n_samples} samples where the index says {}, {} and {}",
             bytes.len(),
-            found.rows.len(),
             summary.size,
             summary.rows,
             summary.n_samples

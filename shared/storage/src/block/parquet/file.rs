@@ -1,7 +1,8 @@
-//! Schema and footer of a file with one row group.
+//! Schema and footer of a file.
 //!
 //! ```text
-//! "PAR1"  chunk of column 0  chunk of column 1  …  FileMetaData (thrift)  u32 LE length of it  "PAR1"
+//! "PAR1"  row group …  FileMetaData (thrift)  u32 LE length of it  "PAR1"
+//! row group = chunk of column 0  chunk of column 1  …
 //! ```
 
 use super::thrift::Writer;
@@ -206,31 +207,41 @@ fn write_node(w: &mut Writer, node: &Node) {
     });
 }
 
-/// Appends the footer to a file that starts with [`MAGIC`] and has `chunks` for `leaves`.
+/// Rows that lie together in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowGroup {
+    /// How many rows.
+    pub n_rows: u64,
+    /// A chunk per column.
+    pub chunks: Vec<Chunk>,
+}
+
+/// Appends the footer to a file that starts with [`MAGIC`] and has these row groups, with chunks for `leaves`.
 pub fn write_footer(
     out: &mut Vec<u8>,
     nodes: &[Node],
     leaves: &[Leaf],
-    chunks: &[Chunk],
-    n_rows: u64,
+    groups: &[RowGroup],
     metadata: &[(&str, &str)],
 ) {
     let mut w = Writer::default();
     w.element(|w| {
         w.i32(1, 2);
         write_schema(w, nodes);
-        w.i64(3, n_rows as i64);
-        w.struct_list(4, 1);
-        w.element(|w| {
-            w.struct_list(1, chunks.len());
-            for (leaf, chunk) in leaves.iter().zip(chunks) {
-                w.element(|w| write_chunk(w, leaf, chunk));
-            }
-            w.i64(2, chunks.iter().map(|chunk| chunk.uncompressed_len as i64).sum());
-            w.i64(3, n_rows as i64);
-            w.i64(5, chunks.first().map_or(4, |chunk| chunk.offset as i64));
-            w.i64(6, chunks.iter().map(|chunk| chunk.len as i64).sum());
-        });
+        w.i64(3, groups.iter().map(|group| group.n_rows as i64).sum());
+        w.struct_list(4, groups.len());
+        for RowGroup { n_rows, chunks } in groups {
+            w.element(|w| {
+                w.struct_list(1, chunks.len());
+                for (leaf, chunk) in leaves.iter().zip(chunks) {
+                    w.element(|w| write_chunk(w, leaf, chunk));
+                }
+                w.i64(2, chunks.iter().map(|chunk| chunk.uncompressed_len as i64).sum());
+                w.i64(3, *n_rows as i64);
+                w.i64(5, chunks.first().map_or(4, |chunk| chunk.offset as i64));
+                w.i64(6, chunks.iter().map(|chunk| chunk.len as i64).sum());
+            });
+        }
         w.struct_list(5, metadata.len());
         for (key, value) in metadata {
             w.element(|w| {

@@ -75,7 +75,12 @@ pub struct ChunkWriter {
 impl ChunkWriter {
     /// A writer for files of one request.
     pub fn fast() -> Self {
-        let zstd = zstd::bulk::Compressor::new(FAST_LEVEL).expect("invariant: the level is one of zstd's");
+        Self::with_level(FAST_LEVEL)
+    }
+
+    /// A writer that compresses by this level of zstd, 1 to 19.
+    pub fn with_level(level: i32) -> Self {
+        let zstd = zstd::bulk::Compressor::new(level).expect("invariant: the level is one of zstd's");
         Self {
             out: Vec::new(),
             dictionary: Vec::new(),

@@ -19,9 +19,9 @@ pub struct FileSeries {
     /// What else those rows have; as many, in the same order.
     pub rows: Vec<Row>,
     /// Histograms of rows, by the row's place; none if no row has any.
-    histograms: Vec<Vec<HistogramSample>>,
+    pub(super) histograms: Vec<Vec<HistogramSample>>,
     /// Exemplars of rows, likewise.
-    exemplars: Vec<Vec<Exemplar>>,
+    pub(super) exemplars: Vec<Vec<Exemplar>>,
     /// Of all rows of the file, wanted or not: ms since the epoch.
     pub time_ms: Vec<i64>,
     /// Values, likewise.
@@ -78,14 +78,7 @@ pub fn decode(
     file.rows.resize(sets.rows.len(), Row::default());
     read_samples(&mut file, &read, projection)?;
     if projection.has(column::TEMPORALITY) {
-        let temporality = read(column::TEMPORALITY, Repetition::Read)?.i32s()?;
-        for (row, set) in file.rows.iter_mut().zip(&sets.rows) {
-            row.temporality = match temporality.get(set.row as usize) {
-                Some(0) => Temporality::Cumulative,
-                Some(1) => Temporality::Delta,
-                _ => return Err(Invalid("series has no known temporality")),
-            };
-        }
+        temporalities(&read(column::TEMPORALITY, Repetition::Read)?, &mut file)?;
     }
     if projection.has(column::HISTOGRAMS) {
         let pages = read(column::HISTOGRAMS, Repetition::Read)?;
@@ -104,6 +97,19 @@ pub fn decode(
         })?;
     }
     Ok(file)
+}
+
+/// Notes the temporality of each wanted row.
+pub(super) fn temporalities(pages: &Pages, file: &mut FileSeries) -> Result<(), Invalid> {
+    let temporality = pages.i32s()?;
+    for (row, set) in file.rows.iter_mut().zip(&file.sets.rows) {
+        row.temporality = match temporality.get(set.row as usize) {
+            Some(0) => Temporality::Cumulative,
+            Some(1) => Temporality::Delta,
+            _ => return Err(Invalid("series has no known temporality")),
+        };
+    }
+    Ok(())
 }
 
 type ReadColumn<'a> = dyn Fn(usize, Repetition) -> Result<Pages, Invalid> + 'a;
@@ -149,7 +155,7 @@ fn read_samples(file: &mut FileSeries, read: &ReadColumn<'_>, projection: Projec
 }
 
 /// Hands the bytes of each wanted row that has some to `take`, with the row's place among the wanted ones.
-fn each_blob(
+pub(super) fn each_blob(
     pages: &Pages,
     n_rows: usize,
     sets: &[LabelSet],

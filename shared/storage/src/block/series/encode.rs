@@ -207,7 +207,7 @@ fn write_blobs(w: &mut ChunkWriter, rows: &Rows, of: impl Fn(u32) -> Vec<u8>) ->
 }
 
 /// Levels of a list column: one per entry, and one for each empty list.
-struct ListLevels {
+pub(super) struct ListLevels {
     /// Encoded repetition levels.
     repetition: Vec<u8>,
     /// Per level 1 if it is an entry.
@@ -215,7 +215,7 @@ struct ListLevels {
 }
 
 impl ListLevels {
-    fn new(ends: &[u32]) -> Self {
+    pub(super) fn new(ends: &[u32]) -> Self {
         let n_entries = ends.last().map_or(0, |&end| end as usize);
         let mut levels = Vec::with_capacity(n_entries + ends.len());
         let mut definition = Vec::with_capacity(n_entries + ends.len());
@@ -233,7 +233,7 @@ impl ListLevels {
         Self { repetition, definition }
     }
 
-    fn levels(&self) -> Levels<'_> {
+    pub(super) fn levels(&self) -> Levels<'_> {
         Levels {
             repetition: &self.repetition,
             definition: &self.definition,

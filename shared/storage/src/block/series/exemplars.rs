@@ -29,6 +29,17 @@ pub fn encode(exemplars: &[Exemplar]) -> Vec<u8> {
     out
 }
 
+/// Sorts exemplars by time and keeps of equal ones one.
+pub fn sort(exemplars: &mut Vec<Exemplar>) {
+    exemplars.sort_by(|a, b| {
+        let rank = |exemplar: &Exemplar| (exemplar.time_ms, exemplar.value.to_bits());
+        rank(a).cmp(&rank(b)).then_with(|| a.labels.cmp(&b.labels))
+    });
+    exemplars.dedup_by(|a, b| {
+        a.time_ms == b.time_ms && a.value.to_bits() == b.value.to_bits() && a.labels == b.labels
+    });
+}
+
 /// The exemplars that [`encode`] wrote.
 ///
 /// # Errors

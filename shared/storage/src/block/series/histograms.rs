@@ -78,6 +78,24 @@ pub fn encode(samples: &[HistogramSample]) -> Vec<u8> {
     out
 }
 
+/// Sorts histograms by time and keeps of each time the greatest by the bits of count and sum: the rule of
+/// [`read::select`](crate::read::select).
+pub fn keep_greatest(samples: &mut Vec<HistogramSample>) {
+    samples.sort_by(|a, b| {
+        let rank = |sample: &HistogramSample| {
+            (sample.time_ms, sample.histogram.count.to_bits(), sample.histogram.sum.to_bits())
+        };
+        rank(a).cmp(&rank(b))
+    });
+    samples.dedup_by(|later, kept| {
+        let is_same = later.time_ms == kept.time_ms;
+        if is_same {
+            std::mem::swap(later, kept);
+        }
+        is_same
+    });
+}
+
 fn has_same_layout(a: &NativeHistogram, b: &NativeHistogram) -> bool {
     let bits = |bounds: &[f64]| bounds.iter().map(|bound| bound.to_bits()).collect::<Vec<_>>();
     a.schema == b.schema

@@ -85,6 +85,16 @@ impl LabelSets {
         Labels::from_labels(labels)
     }
 
+    /// The metric of a row; `""` if it has none.
+    pub fn metric(&self, set: &LabelSet) -> &str {
+        self.metrics.get(set.metric)
+    }
+
+    /// The labels that a row has beside the metric's, ascending by name.
+    pub fn pairs_of<'a>(&'a self, set: &LabelSet) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.pairs(set).iter().map(|&(name, value)| (self.names.get(name), self.values.get(value)))
+    }
+
     /// The names of the labels that a row has beside the metric's.
     pub fn label_names<'a>(&'a self, set: &LabelSet) -> impl Iterator<Item = &'a str> {
         self.pairs(set).iter().map(|&(name, _)| self.names.get(name))

@@ -21,15 +21,60 @@ use std::sync::LazyLock;
 use super::parquet::Physical;
 use super::parquet::file::{self, Content, Leaf, Logical, Node, Occurs};
 
+pub mod chunk;
 mod decode;
 mod encode;
 pub mod exemplars;
 pub mod histograms;
+mod ints;
+mod key;
 mod labels;
+pub mod merged;
 
 pub use decode::{FileSeries, Row, decode};
 pub use encode::{EncodedSeries, encode};
 pub use labels::{LabelReader, LabelSet, LabelSets};
+
+use encode::ListLevels;
+
+use super::parts::Projection;
+
+/// What a question wants of rows beside their labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nothing.
+    Labels,
+    /// Samples, histograms and how they relate.
+    Samples,
+    /// Exemplars.
+    Exemplars,
+}
+
+impl Wanted {
+    /// The columns to read of a file of one request.
+    pub const fn columns(self) -> Projection {
+        use column::{
+            EXEMPLARS, HISTOGRAMS, LABEL_NAME, LABEL_VALUE, SAMPLE_TIME, SAMPLE_VALUE, TEMPORALITY,
+        };
+        match self {
+            Self::Labels => Projection::of(&[LABEL_NAME, LABEL_VALUE]),
+            Self::Samples => {
+                Projection::of(&[LABEL_NAME, LABEL_VALUE, SAMPLE_TIME, SAMPLE_VALUE, TEMPORALITY, HISTOGRAMS])
+            }
+            Self::Exemplars => Projection::of(&[LABEL_NAME, LABEL_VALUE, EXEMPLARS]),
+        }
+    }
+
+    /// The columns to read of a unit of a merged file.
+    pub const fn merged_columns(self) -> Projection {
+        use merged::column::{CHUNKS, EXEMPLARS, HISTOGRAMS, LABEL_NAME, LABEL_VALUE, TEMPORALITY};
+        match self {
+            Self::Labels => Projection::of(&[LABEL_NAME, LABEL_VALUE]),
+            Self::Samples => Projection::of(&[LABEL_NAME, LABEL_VALUE, TEMPORALITY, CHUNKS, HISTOGRAMS]),
+            Self::Exemplars => Projection::of(&[LABEL_NAME, LABEL_VALUE, EXEMPLARS]),
+        }
+    }
+}
 
 /// The layout's name in a file's metadata, under the key `spandrel.layout`.
 pub const LAYOUT: &str = "series/1";

@@ -1,0 +1,343 @@
+//! Merges small files into large ones, and deletes what no question needs any more.
+//!
+//! For each window that may need it: read its items → [`plan`] → take the lease → merge, streaming → verify → store the
+//! outputs → publish in one conditional transaction. Later, after a grace period longer than the longest question, delete
+//! the inputs. A crash at any point leaves the inputs or the outputs in the index, never both without a mark and never
+//! neither; what is left besides is found by a repair pass.
+//!
+//! Windows are looked at while writers name them, and each other one once in [`SWEEP_SLOTS`] calls, so that what comes
+//! late is merged too and an idle system costs next to nothing.
+
+mod lease;
+pub mod plan;
+mod publish;
+mod retire;
+mod series;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use model::time::SECOND_NS;
+use model::{Signal, TenantId};
+use tracing::{info, warn};
+
+pub use plan::Rules;
+
+use crate::index::{LogSummary, SeriesSummary, Summary, Window, WindowItem, keys};
+use crate::kv::{Condition, Key, Outcome, SortRange, Write, range_all};
+use crate::read::index::{self, IndexedFile};
+use crate::{Calls, Error, Result, Store};
+
+use lease::Lease;
+use plan::Candidate;
+use publish::Publication;
+
+/// How many calls it takes until every window was looked at.
+pub const SWEEP_SLOTS: u64 = 60;
+/// A window is looked at in each call for so long after a writer named it.
+const RECENT_S: u64 = 2 * 3600;
+/// How long retired files stay: longer than the longest question.
+const GRACE_S: u64 = 180;
+
+/// What a call does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How files are merged.
+    pub rules: Rules,
+    /// How long retired files stay, seconds; longer than the longest question.
+    pub grace_s: u64,
+    /// Whether every window is looked at, and taken for settled.
+    pub everything: bool,
+    /// Merges after which a call ends.
+    pub max_merges: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { rules: Rules::default(), grace_s: GRACE_S, everything: false, max_merges: 1000 }
+    }
+}
+
+/// What a call did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Merges that were published.
+    pub merges: u64,
+    /// Files merged.
+    pub inputs: u64,
+    /// Files written.
+    pub outputs: u64,
+    /// Spans, samples or log records in them.
+    pub rows: u64,
+    /// Those that were left out, because others are equal or outrank them.
+    pub duplicates: u64,
+    /// Bytes of the inputs.
+    pub bytes_read: u64,
+    /// Bytes of the outputs.
+    pub bytes_written: u64,
+    /// Merges that another compactor forestalled.
+    pub forestalled: u64,
+    /// Windows that another compactor holds.
+    pub held: u64,
+    /// Retired files that were deleted.
+    pub deleted: u64,
+    /// Windows in which something failed; the log says what.
+    pub failed: u64,
+}
+
+/// One pass over all tenants. `owner` names the caller among all compactors; `now_s` is the time in seconds since the epoch.
+///
+/// # Errors
+/// As the table, where tenants and windows are read. What fails in one window is logged and counted, and the others are
+/// done all the same.
+pub async fn run(
+    store: &Store,
+    settings: &Settings,
+    owner: &str,
+    now_s: u64,
+    calls: &Arc<Calls>,
+) -> Result<Report> {
+    let store = &store.metered(calls);
+    let mut report = Report::default();
+    match retire::delete_due(store, now_s).await {
+        Ok(n_files) => report.deleted = n_files,
+        Err(err) => failed(&mut report, "deleting retired files", &err),
+    }
+    for tenant in crate::read::tenants(store).await? {
+        for signal in [Signal::Metrics] {
+            let mut pass =
+                Pass { store, settings, owner, now_s, tenant: &tenant, signal, report: &mut report };
+            pass.run().await?;
+        }
+    }
+    Ok(report)
+}
+
+fn failed(report: &mut Report, doing: &str, err: &Error) {
+    report.failed += 1;
+    warn!(error = ?err, "{doing} failed");
+}
+
+/// The pass over one tenant's windows of one signal.
+struct Pass<'a> {
+    store: &'a Store,
+    settings: &'a Settings,
+    owner: &'a str,
+    now_s: u64,
+    tenant: &'a TenantId,
+    signal: Signal,
+    report: &'a mut Report,
+}
+
+impl Pass<'_> {
+    async fn run(&mut self) -> Result<()> {
+        let partition = keys::windows_partition(self.tenant, self.signal);
+        let mut long: BTreeSet<Window> = BTreeSet::new();
+        for (name, item) in range_all(&*self.store.table, &partition, SortRange::ALL).await? {
+            let Some(window) = Window::parse(&name) else {
+                failed(self.report, "reading a window", &Error::corrupt(name, "name is not a window's"));
+                continue;
+            };
+            let named = WindowItem::parse(&item.value);
+            if !self.is_due(&name, named) {
+                continue;
+            }
+            long.extend(plan::long_window(self.signal, window));
+            let outcome = match window {
+                Window::Hours { .. } => Ok(()),
+                Window::Wide | Window::Hour(_) => self.merge_within(window).await,
+            };
+            let outcome = match outcome {
+                Ok(()) => self.forget_if_empty(&name, window, named, item.version).await,
+                Err(err) => Err(err),
+            };
+            if let Err(err) = outcome {
+                failed(
+                    self.report,
+                    &format!("merging {} {} {name}", self.tenant, self.signal.as_str()),
+                    &err,
+                );
+            }
+        }
+        for window in long {
+            if let Err(err) = self.merge_into_long(window).await {
+                failed(
+                    self.report,
+                    &format!("merging {} {} {window}", self.tenant, self.signal.as_str()),
+                    &err,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a window is looked at in this call.
+    fn is_due(&self, name: &str, named: WindowItem) -> bool {
+        let hash: u64 = name.bytes().fold(0, |hash, byte| hash * 31 % 65_521 + u64::from(byte));
+        self.settings.everything
+            || self.now_s.saturating_sub(named.named_at_s) < RECENT_S
+            || hash % SWEEP_SLOTS == self.now_s / 60 % SWEEP_SLOTS
+    }
+
+    fn is_settled(&self, window: Window) -> bool {
+        let now_ns = i64::try_from(self.now_s).unwrap_or(i64::MAX).saturating_mul(SECOND_NS);
+        self.settings.everything || plan::is_settled(window, now_ns, &self.settings.rules)
+    }
+
+    /// Files of windows that are not retired, from the oldest to the newest, with their sizes.
+    async fn files(&self, windows: Vec<Window>) -> Result<Vec<(IndexedFile, Candidate)>> {
+        let items = index::items(self.store, self.tenant, self.signal, windows).await?;
+        let mut files = Vec::with_capacity(items.len());
+        for file in items.into_iter().filter(|file| file.into.is_none()) {
+            let candidate = Candidate { level: file.key.level, size: size_of(self.signal, &file)? };
+            files.push((file, candidate));
+        }
+        files.sort_by(|(a, _), (b, _)| {
+            let order = |file: &IndexedFile| (file.key.min_start_ns, file.key.content.0);
+            order(a).cmp(&order(b))
+        });
+        Ok(files)
+    }
+
+    /// Merges within an hour, or what is wide, until there is nothing to do.
+    async fn merge_within(&mut self, window: Window) -> Result<()> {
+        let is_settled = self.is_settled(window);
+        loop {
+            let files = self.files(vec![window]).await?;
+            let candidates: Vec<Candidate> = files.iter().map(|file| file.1).collect();
+            let mut merges = plan::within(&candidates, is_settled, &self.settings.rules);
+            if window == Window::Wide && !files.is_empty() && merges.is_empty() {
+                // What is wide costs every question: it does not wait for company, unless it stays wide.
+                let fresh = (0..files.len()).filter(|&at| candidates[at].level == 0);
+                let inputs: Vec<usize> = fresh.take(self.settings.rules.max_inputs).collect();
+                merges.extend((!inputs.is_empty()).then_some(plan::Merge { inputs, level: 1 }));
+            }
+            if merges.is_empty() || !self.merge_all(&files, merges, window).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Merges what lies in the hours of a long window into it.
+    async fn merge_into_long(&mut self, window: Window) -> Result<()> {
+        let Window::Hours { first, n } = window else { return Ok(()) };
+        if !self.is_settled(window) {
+            return Ok(());
+        }
+        loop {
+            let mut files = Vec::new();
+            for hour in first..first + i64::from(n) {
+                let of_hour = self.files(vec![Window::Hour(hour)]).await?;
+                let candidates: Vec<Candidate> = of_hour.iter().map(|file| file.1).collect();
+                if !plan::within(&candidates, true, &self.settings.rules).is_empty() {
+                    // Another compactor is at it, or it failed: what is left then comes next time.
+                    return Ok(());
+                }
+                files.extend(of_hour);
+            }
+            let n_hours = files.len();
+            files.extend(self.files(vec![window]).await?);
+            let candidates: Vec<Candidate> = files.iter().map(|file| file.1).collect();
+            let (hours, long) = candidates.split_at(n_hours);
+            let merges = plan::into_long(hours, long, &self.settings.rules);
+            if merges.is_empty() || !self.merge_all(&files, merges, window).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Does these merges under the window's lease; tells whether it makes sense to plan again.
+    async fn merge_all(
+        &mut self,
+        files: &[(IndexedFile, Candidate)],
+        merges: Vec<plan::Merge>,
+        window: Window,
+    ) -> Result<bool> {
+        let name = format!("{}#{}#{window}", self.tenant, self.signal.as_str());
+        let table = &*self.store.table;
+        let Some(lease) = Lease::take(table, &name, self.owner, self.now_s).await? else {
+            self.report.held += 1;
+            return Ok(false);
+        };
+        let mut goes_on = true;
+        for merge in merges {
+            if self.report.merges >= self.settings.max_merges {
+                goes_on = false;
+                break;
+            }
+            let inputs: Vec<IndexedFile> = merge.inputs.iter().map(|&at| files[at].0.clone()).collect();
+            let bytes_read: u64 = merge.inputs.iter().map(|&at| files[at].1.size).sum();
+            if !self.merge(&lease, &inputs, bytes_read, window, merge.level).await? {
+                goes_on = false;
+                break;
+            }
+        }
+        lease.release(table).await?;
+        Ok(goes_on)
+    }
+
+    /// Merges and publishes; `false` if another compactor forestalled it.
+    async fn merge(
+        &mut self,
+        lease: &Lease,
+        inputs: &[IndexedFile],
+        bytes_read: u64,
+        window: Window,
+        level: u8,
+    ) -> Result<bool> {
+        let merged =
+            series::merge(self.store, self.tenant, inputs, window, level, &self.settings.rules).await?;
+        let due_s = self.now_s.saturating_add(self.settings.grace_s);
+        let (tenant, signal, outputs) = (self.tenant, self.signal, &*merged.outputs);
+        let publication = Publication { tenant, signal, inputs, outputs, due_s, now_s: self.now_s };
+        let outcome = publish::publish(self.store, lease, publication).await?;
+        if outcome == Outcome::ConditionFailed {
+            self.report.forestalled += 1;
+            return Ok(false);
+        }
+        info!(
+            %tenant, signal = signal.as_str(), %window, level, inputs = inputs.len(), outputs = outputs.len(),
+            rows = merged.n_rows, duplicates = merged.n_duplicates, bytes_read, bytes_written = merged.bytes_written,
+            "merged"
+        );
+        let report = &mut *self.report;
+        report.merges += 1;
+        report.inputs += inputs.len() as u64;
+        report.outputs += outputs.len() as u64;
+        report.rows += merged.n_rows;
+        report.duplicates += merged.n_duplicates;
+        report.bytes_read += bytes_read;
+        report.bytes_written += merged.bytes_written;
+        Ok(true)
+    }
+
+    /// Takes a window out of the table that has nothing left, once no writer can have it in mind: questions then need not
+    /// look there.
+    async fn forget_if_empty(
+        &self,
+        name: &str,
+        window: Window,
+        named: WindowItem,
+        version: u64,
+    ) -> Result<()> {
+        if self.now_s.saturating_sub(named.named_at_s) < WindowItem::UNUSED_AFTER_S {
+            return Ok(());
+        }
+        if !index::items(self.store, self.tenant, self.signal, vec![window]).await?.is_empty() {
+            return Ok(());
+        }
+        let key = Key::new(keys::windows_partition(self.tenant, self.signal), name);
+        self.store.table.transact(vec![Write::Delete(key, Condition::Version(version))]).await?;
+        Ok(())
+    }
+}
+
+/// Bytes of a file.
+fn size_of(signal: Signal, file: &IndexedFile) -> Result<u64> {
+    let size = match signal {
+        Signal::Traces => Summary::parse(&file.item).map(|summary| summary.size),
+        Signal::Metrics => SeriesSummary::parse(&file.item).map(|summary| summary.size),
+        Signal::Logs => LogSummary::parse(&file.item).map(|summary| summary.size),
+    };
+    size.map_err(|err| file.corrupt(err))
+}

@@ -1,0 +1,214 @@
+//! Which files to merge: pure, and the same whoever computes it.
+//!
+//! - While a window is open, files of one level are merged by some dozen into one of the next, oldest first: soon after
+//!   arrival a question over the last hour touches few.
+//! - Once no more is expected in it, all that is left in a window becomes one run.
+//! - Once no more is expected in a *long window* of some hours, the runs of its hours become one. Files that come late
+//!   lie in runs of their own until there are several.
+//!
+//! Files that have their full size are left alone.
+
+use model::Signal;
+use model::time::{HOUR_NS, SECOND_NS};
+
+use crate::index::Window;
+
+/// How files are merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Files of requests that are merged at once, at least, while their window is open.
+    pub min_fresh: usize,
+    /// Merged files of one level that are merged at once, at least, while their window is open.
+    pub min_merged: usize,
+    /// Files that one merge reads at most: publishing is one transaction.
+    pub max_inputs: usize,
+    /// Bytes of files of requests that one merge reads at most: they are decoded at once.
+    pub max_fresh_bytes: u64,
+    /// A merged file is closed at about this length, and one that has it is left alone.
+    pub target_bytes: u64,
+    /// How long after its end more is expected in a window, ns.
+    pub settle_ns: i64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            min_fresh: 32,
+            min_merged: 12,
+            max_inputs: 48,
+            max_fresh_bytes: 8 << 20,
+            target_bytes: 64 << 20,
+            settle_ns: 600 * SECOND_NS,
+        }
+    }
+}
+
+/// Hours of a long window: a chunk of samples is full after a quarter of a day; of a trace, one read per day finds it.
+pub fn hours_of_long_window(signal: Signal) -> u8 {
+    match signal {
+        Signal::Metrics => 6,
+        Signal::Traces | Signal::Logs => 24,
+    }
+}
+
+/// The level of files in a long window; within an hour levels stay below.
+const LONG: u8 = 9;
+
+/// A file that may be merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// 0 as it arrived, higher when merged.
+    pub level: u8,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// Files to merge into one run, by their places among the candidates, and its level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merge {
+    /// Places, ascending.
+    pub inputs: Vec<usize>,
+    /// The outputs' level.
+    pub level: u8,
+}
+
+/// Whether no more is expected in a window. In `wide` there always may be more.
+pub fn is_settled(window: Window, now_ns: i64, rules: &Rules) -> bool {
+    window.end_ns().is_some_and(|end_ns| end_ns.saturating_add(rules.settle_ns) <= now_ns)
+}
+
+/// The merges within one window, whose files are given from the oldest to the newest. They have no input in common.
+pub fn within(files: &[Candidate], is_settled: bool, rules: &Rules) -> Vec<Merge> {
+    let is_small = |file: &Candidate| file.size < rules.target_bytes;
+    let small: Vec<usize> = (0..files.len()).filter(|&at| is_small(&files[at])).collect();
+    let mut merges = Vec::new();
+    let greatest = small.iter().map(|&at| files[at].level).max().unwrap_or(0);
+    for level in 0..=greatest {
+        let of_level: Vec<usize> = small.iter().copied().filter(|&at| files[at].level == level).collect();
+        let least = if level == 0 { rules.min_fresh } else { rules.min_merged };
+        for inputs in batches(files, &of_level, rules) {
+            if inputs.len() >= least.max(2) {
+                merges.push(Merge { inputs, level: above(level) });
+            }
+        }
+    }
+    // One run out of what is left, when nothing else will join it; what is merged now, next time.
+    if is_settled && merges.is_empty() {
+        merges = batches(files, &small, rules)
+            .into_iter()
+            .filter(|inputs| inputs.len() >= 2)
+            .map(|inputs| Merge { level: above(greatest), inputs })
+            .collect();
+    }
+    merges
+}
+
+fn above(level: u8) -> u8 {
+    (level + 1).min(LONG - 1)
+}
+
+/// The merges that bring what lies in the hours of a long window into it: `hours` are the files there, none of which is
+/// about to be merged, `long` those in the long window already. Places count `hours` first, then `long`.
+pub fn into_long(hours: &[Candidate], long: &[Candidate], rules: &Rules) -> Vec<Merge> {
+    let all: Vec<Candidate> = hours.iter().chain(long).copied().collect();
+    let from_hours: Vec<usize> = (0..hours.len()).collect();
+    let mut merges: Vec<Merge> = batches(&all, &from_hours, rules)
+        .into_iter()
+        .filter(|inputs| inputs.len() >= 2)
+        .map(|inputs| Merge { inputs, level: LONG })
+        .collect();
+    let small: Vec<usize> =
+        (hours.len()..all.len()).filter(|&at| all[at].size < rules.target_bytes).collect();
+    if merges.is_empty() && small.len() >= rules.min_merged.min(4) {
+        let together = batches(&all, &small, rules).into_iter().filter(|inputs| inputs.len() >= 2);
+        merges.extend(together.map(|inputs| Merge { inputs, level: LONG }));
+    }
+    merges
+}
+
+/// Splits files into groups that one merge may read.
+fn batches(files: &[Candidate], places: &[usize], rules: &Rules) -> Vec<Vec<usize>> {
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut fresh_bytes = 0;
+    for &at in places {
+        let fresh = if files[at].level == 0 { files[at].size } else { 0 };
+        match batches.last_mut() {
+            Some(batch) if batch.len() < rules.max_inputs && fresh_bytes + fresh <= rules.max_fresh_bytes => {
+                fresh_bytes += fresh;
+                batch.push(at);
+            }
+            _ => {
+                fresh_bytes = fresh;
+                batches.push(vec![at]);
+            }
+        }
+    }
+    batches
+}
+
+/// The long window in which an hour lies, if a signal's hours are merged further.
+pub fn long_window(signal: Signal, window: Window) -> Option<Window> {
+    match window {
+        Window::Wide => None,
+        Window::Hour(hour) => Some(Window::of_hours(hour, hours_of_long_window(signal))),
+        Window::Hours { .. } => Some(window),
+    }
+}
+
+/// The width of a long window, ns.
+pub(super) fn long_width_ns(signal: Signal) -> i64 {
+    i64::from(hours_of_long_window(signal)) * HOUR_NS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules {
+        min_fresh: 4,
+        min_merged: 3,
+        max_inputs: 6,
+        max_fresh_bytes: 100,
+        target_bytes: 1000,
+        settle_ns: 10,
+    };
+
+    fn files(of: &[(u8, u64)]) -> Vec<Candidate> {
+        of.iter().map(|&(level, size)| Candidate { level, size }).collect()
+    }
+
+    fn check(of: &[(u8, u64)], is_settled: bool, expected: &[(&[usize], u8)]) {
+        let merges = within(&files(of), is_settled, &RULES);
+        let found: Vec<(&[usize], u8)> = merges.iter().map(|merge| (&*merge.inputs, merge.level)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn some_dozen_files_of_a_level_are_merged_while_a_window_is_open() {
+        check(&[], false, &[]);
+        check(&[(0, 1); 3], false, &[]);
+        check(&[(0, 1); 4], false, &[(&[0, 1, 2, 3], 1)]);
+        check(&[(0, 1); 9], false, &[(&[0, 1, 2, 3, 4, 5], 1)]);
+        check(&[(0, 40); 5], false, &[]);
+        check(&[(0, 1), (1, 5), (1, 5), (1, 5), (2, 9)], false, &[(&[1, 2, 3], 2)]);
+        check(&[(1, 5000), (1, 5), (1, 5)], false, &[]);
+    }
+
+    #[test]
+    fn what_is_left_in_a_settled_window_becomes_one_run() {
+        check(&[(0, 1), (0, 1)], true, &[(&[0, 1], 1)]);
+        check(&[(0, 1)], true, &[]);
+        check(&[(0, 1), (1, 9), (2, 9), (2, 5000)], true, &[(&[0, 1, 2], 3)]);
+        check(&[(0, 90), (0, 90), (1, 1)], true, &[(&[1, 2], 2)]);
+    }
+
+    #[test]
+    fn runs_of_hours_become_one_and_late_ones_wait_for_company() {
+        let merges = into_long(&files(&[(1, 5), (2, 5), (1, 5000)]), &[], &RULES);
+        assert_eq!(merges, [Merge { inputs: vec![0, 1, 2], level: LONG }]);
+        assert!(into_long(&files(&[(1, 5)]), &files(&[(9, 9)]), &RULES).is_empty());
+        let merges = into_long(&[], &files(&[(9, 9), (9, 9), (9, 5000), (9, 9)]), &RULES);
+        assert_eq!(merges, [Merge { inputs: vec![0, 1, 3], level: LONG }]);
+        assert!(into_long(&[], &files(&[(9, 9), (9, 9)]), &RULES).is_empty());
+    }
+}

@@ -1,0 +1,106 @@
+//! Outputs in, inputs out: one conditional transaction.
+//!
+//! Objects are stored before. The transaction writes the outputs' items, puts a mark before each input's item, names the
+//! outputs' windows, and notes what is to be deleted after the grace period. It holds only while the lease is held and
+//! every input is as it was read: of two compactors one publishes, and the other's objects are left for repair.
+
+use std::collections::BTreeMap;
+
+use model::{ContentHash, Signal, TenantId};
+
+use super::lease::Lease;
+use crate::index::{AfterGrace, FileKey, Window, WindowItem, keys, write_retired};
+use crate::kv::{Condition, Key, MAX_TRANSACTION, NewItem, Outcome, Write};
+use crate::object::PutOutcome;
+use crate::read::index::IndexedFile;
+use crate::{Error, Result, Store};
+
+/// A merged file whose object is stored.
+#[derive(Debug, Clone)]
+pub(super) struct Output {
+    pub(super) key: FileKey,
+    pub(super) window: Window,
+    pub(super) item: Vec<u8>,
+}
+
+/// What merged files of these inputs are named after: with `part`, each has its own name.
+pub(super) fn content_of(
+    tenant: &TenantId,
+    signal: Signal,
+    layout: &str,
+    inputs: &[IndexedFile],
+    part: usize,
+) -> ContentHash {
+    let mut contents: Vec<ContentHash> = inputs.iter().map(|input| input.key.content).collect();
+    contents.sort_unstable_by_key(|content| content.0);
+    let mut hasher = blake3::Hasher::new();
+    for text in [tenant.as_str(), signal.as_str(), layout] {
+        hasher.update(text.as_bytes());
+        hasher.update(&[0]);
+    }
+    for content in contents {
+        hasher.update(&content.0);
+    }
+    hasher.update(&(part as u64).to_le_bytes());
+    let hash: [u8; 32] = hasher.finalize().into();
+    ContentHash(hash[..16].try_into().expect("invariant: half of 32 bytes"))
+}
+
+/// Stores an output's object. An object of that name that is there must be the same: it is of a merge that died.
+pub(super) async fn store_object(
+    store: &Store,
+    tenant: &TenantId,
+    key: &FileKey,
+    bytes: bytes::Bytes,
+) -> Result<()> {
+    let object = key.object(tenant);
+    if store.objects.put_if_absent(&object, bytes.clone()).await? == PutOutcome::AlreadyThere
+        && store.objects.get(&object).await?.is_some_and(|there| there != bytes)
+    {
+        return Err(Error::corrupt(format!("object {object}"), "it differs from what its inputs give"));
+    }
+    Ok(())
+}
+
+/// What becomes of a merge.
+pub(super) struct Publication<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) signal: Signal,
+    pub(super) inputs: &'a [IndexedFile],
+    pub(super) outputs: &'a [Output],
+    /// When the inputs may be deleted, seconds since the epoch.
+    pub(super) due_s: u64,
+    pub(super) now_s: u64,
+}
+
+/// Makes the outputs visible in place of the inputs; tells whether that happened.
+pub(super) async fn publish(store: &Store, lease: &Lease, publication: Publication<'_>) -> Result<Outcome> {
+    let Publication { tenant, signal, inputs, outputs, due_s, now_s } = publication;
+    let heirs: Vec<ContentHash> = outputs.iter().map(|output| output.key.content).collect();
+    let mut writes = vec![lease.check()];
+    let mut windows: Vec<Window> = outputs.iter().map(|output| output.window).collect();
+    windows.sort_unstable();
+    windows.dedup();
+    for window in windows {
+        let key = Key::new(keys::windows_partition(tenant, signal), window.to_string());
+        let item = NewItem::lasting(WindowItem { named_at_s: now_s }.encode());
+        writes.push(Write::Put(key, item, Condition::None));
+    }
+    for output in outputs {
+        let key = output.key.index(tenant, output.window, store.layout);
+        writes.push(Write::Put(key, NewItem::lasting(output.item.clone()), Condition::Absent));
+    }
+    let mut after_grace = AfterGrace { tenant: tenant.clone(), signal, files: BTreeMap::new() };
+    for input in inputs {
+        let item = NewItem::lasting(write_retired(&heirs, &input.item));
+        writes.push(Write::Put(input.at.clone(), item, Condition::Version(input.version)));
+        after_grace.files.entry(input.at.partition.clone()).or_default().push(input.key.clone());
+    }
+    let name = content_of(tenant, signal, "retired", inputs, 0);
+    let key = Key::new(keys::RETIRED_PARTITION, format!("{due_s:016x}#{name}"));
+    writes.push(Write::Put(key, NewItem::lasting(after_grace.encode()), Condition::None));
+    if writes.len() > MAX_TRANSACTION {
+        return Err(Error::refused("table", "publishing a merge", "it has too many inputs and outputs"));
+    }
+    store.table.transact(writes).await
+}

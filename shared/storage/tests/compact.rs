@@ -1,0 +1,394 @@
+//! Merging: whatever the files are merged into, every question has the answer it had before.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use model::histogram::{BucketSpan, Buckets};
+use model::series::{Exemplar, HistogramSample, STALE_BITS, SeriesBuilder, Temporality};
+use model::{Labels, MatchOp, Matcher, NativeHistogram, Series, SeriesBatch, Signal, TenantId};
+use storage::compact::{self, Report, Rules, Settings};
+use storage::faults::{Crash, Faults, FaultyObject, FaultyTable};
+use storage::index::TableLayout;
+use storage::kv::memory::MemoryTable;
+use storage::object::memory::MemoryObjects;
+use storage::read::{self, Selection, SeriesLimits};
+use storage::write::{Writer, content_hash};
+use storage::{Error, Store};
+
+const HOUR_MS: i64 = 3_600_000;
+/// Hours since the epoch in which the tests' data begins: the first of a long window.
+const FIRST_HOUR: i64 = 480_000;
+const NOW_S: u64 = (FIRST_HOUR as u64 + 48) * 3600;
+
+/// Few inputs and small outputs, so that a test sees every level.
+fn settings() -> Settings {
+    let rules = Rules { min_fresh: 3, min_merged: 2, max_inputs: 5, target_bytes: 4000, ..Rules::default() };
+    Settings { rules, ..Settings::default() }
+}
+
+fn everything() -> Settings {
+    Settings { everything: true, ..settings() }
+}
+
+fn memory() -> Store {
+    Store {
+        objects: Arc::new(MemoryObjects::new()),
+        table: Arc::new(MemoryTable::new()),
+        layout: TableLayout { shards: 2 },
+    }
+}
+
+fn faulty(store: &Store, faults: &Faults) -> Store {
+    Store {
+        objects: Arc::new(FaultyObject::new(Arc::clone(&store.objects), faults.clone())),
+        table: Arc::new(FaultyTable::new(Arc::clone(&store.table), faults.clone())),
+        layout: store.layout,
+    }
+}
+
+fn tenant() -> TenantId {
+    TenantId::default_tenant()
+}
+
+fn wait<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime").block_on(work)
+}
+
+async fn run(store: &Store, settings: &Settings, now_s: u64) -> storage::Result<Report> {
+    compact::run(store, settings, "test", now_s, &Arc::default()).await
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+/// What a request brings: some series of each kind with samples in one hour, some of which others bring too.
+fn batch(random: &mut Random, first_hour: i64, n_hours: u64) -> SeriesBatch {
+    let mut builder = SeriesBuilder::default();
+    let hour = first_hour + random.below(n_hours) as i64;
+    let time = |random: &mut Random| hour * HOUR_MS + random.below(240) as i64 * 15_000;
+    for _ in 0..=random.below(12) {
+        let (metric, pod) = (random.below(4), random.below(5));
+        builder.label("__name__", &format!("metric_{metric}"));
+        builder.label("pod", &format!("pod-{pod}"));
+        let is_delta = metric == 3;
+        let temporality = if is_delta { Temporality::Delta } else { Temporality::Cumulative };
+        let Ok(series) = builder.close_labels(temporality) else { continue };
+        for _ in 0..random.below(6) {
+            let time_ms = time(random);
+            // The same for each time, but for a few that contradict each other.
+            let value = match random.below(20) {
+                0 => f64::from_bits(STALE_BITS),
+                1 => random.below(1000) as f64 / 7.0,
+                _ => (time_ms / 15_000 % 1000) as f64 / 10.0,
+            };
+            let start_ms = if random.below(3) == 0 { time_ms - 5 } else { 0 };
+            builder.sample(series, time_ms, value, start_ms);
+        }
+        if metric == 2 {
+            let count = random.below(50) as f64;
+            let counts = vec![count, 1.0];
+            let histogram = NativeHistogram {
+                schema: 3,
+                count: count + 1.0,
+                sum: count / 3.0,
+                positive: Buckets { spans: vec![BucketSpan { offset: 0, length: 2 }], counts },
+                ..NativeHistogram::default()
+            };
+            let time_ms = time(random);
+            builder
+                .histogram(series, HistogramSample { time_ms, start_ms: 0, histogram: Arc::new(histogram) });
+        }
+        if random.below(4) == 0 {
+            let labels = Labels::from_pairs([("trace_id", format!("{:x}", random.below(100)))]);
+            builder.exemplar(series, Exemplar { time_ms: time(random), value: 0.5, labels });
+        }
+    }
+    builder.finish()
+}
+
+async fn write(store: &Store, writer: &Writer, batch: &SeriesBatch, now_s: u64) -> storage::Result<()> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let Some(encoded) = storage::block::series::encode(batch) else { return Ok(()) };
+    let content = content_hash(&tenant(), Signal::Metrics, &NUMBER.fetch_add(1, Relaxed).to_le_bytes());
+    let _ = store;
+    writer.series(&tenant(), content, encoded, now_s, &Arc::default()).await.map(|_| ())
+}
+
+type Answers = (Vec<Vec<Series>>, Vec<Labels>, Vec<(Labels, Vec<Exemplar>)>);
+
+/// What every question gives, in an order of its own.
+async fn answers(store: &Store) -> storage::Result<String> {
+    let matching = |pattern: &str| vec![Matcher::new("__name__", MatchOp::Regex, pattern).expect("valid")];
+    let named = |metric: &str| vec![Matcher::new("__name__", MatchOp::Equal, metric).expect("valid")];
+    let first_ms = FIRST_HOUR * HOUR_MS;
+    let all = (first_ms - 1, first_ms + 100 * HOUR_MS);
+    let selections = [
+        (matching("metric_[0-2]"), all),
+        (named("metric_1"), (first_ms + HOUR_MS / 2, first_ms + HOUR_MS)),
+        (named("metric_3"), (first_ms - 1, first_ms + 3 * HOUR_MS)),
+        (named("metric_3"), (first_ms + 3 * HOUR_MS, all.1)),
+    ];
+    let selections = selections.map(|(matchers, (start_ms_exclusive, end_ms))| Selection {
+        matchers,
+        start_ms_exclusive,
+        end_ms,
+        steps: None,
+    });
+    let limits = SeriesLimits::default();
+    let mut selected = read::select(store, &tenant(), &selections, &limits).await?;
+    for series in &mut selected {
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+    }
+    let sets = read::label_sets(store, &tenant(), &[], all, &limits).await?;
+    let exemplars = read::exemplars(store, &tenant(), &[matching(".+")], all, &limits).await?;
+    let answers: Answers = (selected, sets, exemplars);
+    Ok(format!("{answers:?}"))
+}
+
+async fn objects(store: &Store) -> usize {
+    store.objects.list("", None, usize::MAX).await.expect("memory").len()
+}
+
+/// Lets the grace period of everything pass.
+async fn let_grace_pass(store: &Store, now_s: u64) {
+    let report = run(store, &settings(), now_s + 100_000).await.expect("memory");
+    assert_eq!(report.failed, 0);
+}
+
+#[test]
+fn every_question_has_the_same_answer_after_merging() {
+    wait(async {
+        for seed in 0..20 {
+            let mut random = Random(seed);
+            let store = memory();
+            let writer = Writer::new(store.clone());
+            for _ in 0..40 {
+                write(&store, &writer, &batch(&mut random, FIRST_HOUR, 10), NOW_S).await.expect("memory");
+            }
+            let before = answers(&store).await.expect("memory");
+            let report = run(&store, &settings(), NOW_S).await.expect("memory");
+            assert!(report.merges > 0 && report.failed == 0, "{report:?}");
+            assert_eq!(answers(&store).await.expect("memory"), before, "seed {seed}");
+            let again = run(&store, &everything(), NOW_S).await.expect("memory");
+            assert_eq!((again.failed, again.merges), (0, 0), "all was settled: {again:?}");
+            let_grace_pass(&store, NOW_S).await;
+            assert_eq!(answers(&store).await.expect("memory"), before, "seed {seed}");
+            let windows = read::windows(&store, &tenant()).await.expect("memory");
+            let n_files: usize = windows.iter().map(|window| window.objects.len()).sum();
+            assert_eq!(objects(&store).await, n_files, "the inputs are gone");
+            read::verify(&store, &tenant()).await.expect("sound");
+        }
+    });
+}
+
+#[test]
+fn late_requests_are_merged_too() {
+    wait(async {
+        let store = memory();
+        let writer = Writer::new(store.clone());
+        let mut random = Random(7);
+        for round in 0..12 {
+            for _ in 0..5 {
+                write(&store, &writer, &batch(&mut random, FIRST_HOUR, 6), NOW_S).await.expect("memory");
+            }
+            let before = answers(&store).await.expect("memory");
+            let report = run(&store, &everything(), NOW_S + round).await.expect("memory");
+            assert_eq!(report.failed, 0);
+            assert_eq!(answers(&store).await.expect("memory"), before, "round {round}");
+        }
+        let windows = read::windows(&store, &tenant()).await.expect("memory");
+        let n_files: usize = windows.iter().map(|window| window.objects.len()).sum();
+        assert!(n_files < 16, "{windows:?}");
+    });
+}
+
+#[test]
+fn what_reaches_over_many_hours_is_split_among_windows() {
+    wait(async {
+        let store = memory();
+        let writer = Writer::new(store.clone());
+        let mut builder = SeriesBuilder::default();
+        for pod in 0..3 {
+            builder.label("__name__", "metric_1");
+            builder.label("pod", &format!("pod-{pod}"));
+            let series = builder.close_labels(Temporality::Cumulative).expect("labels");
+            for at in 0..50 {
+                builder.sample(series, (FIRST_HOUR + at) * HOUR_MS + pod, at as f64, at);
+            }
+        }
+        write(&store, &writer, &builder.finish(), NOW_S).await.expect("memory");
+        let before = answers(&store).await.expect("memory");
+        let report = run(&store, &settings(), NOW_S).await.expect("memory");
+        assert_eq!((report.merges, report.outputs, report.failed), (1, 9, 0));
+        assert_eq!(answers(&store).await.expect("memory"), before);
+        let_grace_pass(&store, NOW_S).await;
+        assert_eq!(answers(&store).await.expect("memory"), before);
+        let windows = read::windows(&store, &tenant()).await.expect("memory");
+        assert!(windows.iter().all(|window| window.window.end_ns().is_some()), "nothing is wide any more");
+    });
+}
+
+#[test]
+fn a_retried_request_is_not_doubled_and_its_object_is_never_missing() {
+    wait(async {
+        let store = memory();
+        let batch = batch(&mut Random(3), FIRST_HOUR, 1);
+        let encoded = storage::block::series::encode(&batch).expect("samples");
+        let content = content_hash(&tenant(), Signal::Metrics, b"again");
+        let send = || {
+            let (writer, encoded, store) = (Writer::new(store.clone()), encoded.clone(), store.clone());
+            async move {
+                writer.series(&tenant(), content, encoded, NOW_S, &Arc::default()).await.expect("memory");
+                answers(&store).await.expect("memory")
+            }
+        };
+        let first = send().await;
+        let writer = Writer::new(store.clone());
+        write(&store, &writer, &self::batch(&mut Random(3), FIRST_HOUR, 1), NOW_S).await.expect("memory");
+        assert_eq!(run(&store, &everything(), NOW_S).await.expect("memory").merges, 1);
+        assert_eq!(send().await, first, "merged, and the inputs still there");
+        assert_eq!(
+            run(&store, &everything(), NOW_S + 1).await.expect("memory").merges,
+            0,
+            "nothing came anew"
+        );
+        let_grace_pass(&store, NOW_S).await;
+        assert_eq!(send().await, first, "merged, and the inputs gone");
+        read::verify(&store, &tenant()).await.expect("sound");
+        run(&store, &everything(), NOW_S + 200_000).await.expect("memory");
+        let_grace_pass(&store, NOW_S + 200_000).await;
+        assert_eq!(answers(&store).await.expect("memory"), first);
+    });
+}
+
+/// Kills a pass at each of its storage calls, before and after it took effect: nothing is missing then, nor after the next
+/// pass.
+#[test]
+fn a_crash_at_any_step_changes_no_answer() {
+    wait(async {
+        let mut n_steps = 0;
+        for crash in [Crash::Before, Crash::After] {
+            for step in 0.. {
+                let store = memory();
+                let writer = Writer::new(store.clone());
+                let mut random = Random(11);
+                for _ in 0..12 {
+                    write(&store, &writer, &batch(&mut random, FIRST_HOUR, 3), NOW_S).await.expect("memory");
+                }
+                let before = answers(&store).await.expect("memory");
+                // So that there is something to delete, too.
+                run(&store, &Settings { max_merges: 1, ..settings() }, NOW_S).await.expect("memory");
+                let faults = Faults::new();
+                faults.crash_at(step, crash);
+                let later_s = NOW_S + 5000;
+                let died = run(&faulty(&store, &faults), &everything(), later_s).await;
+                if !faults.has_crashed() {
+                    n_steps += step;
+                    break;
+                }
+                assert!(died.map_or(true, |report| report.failed > 0), "a crash shows");
+                assert_eq!(answers(&store).await.expect("memory"), before, "{crash:?} at {step}");
+                // Once the lease of the dead has run out.
+                let report = run(&store, &everything(), later_s + 1000).await.expect("memory");
+                assert_eq!((report.failed, report.held), (0, 0), "{crash:?} at {step}");
+                assert_eq!(answers(&store).await.expect("memory"), before, "{crash:?} at {step}");
+                let_grace_pass(&store, later_s).await;
+                assert_eq!(answers(&store).await.expect("memory"), before, "{crash:?} at {step}");
+                read::verify(&store, &tenant()).await.expect("sound");
+            }
+        }
+        assert!(n_steps > 100, "only {n_steps} steps");
+    });
+}
+
+#[test]
+fn one_lost_answer_changes_no_answer() {
+    wait(async {
+        for seed in 0..60 {
+            let store = memory();
+            let mut random = Random(seed);
+            let writer = Writer::new(store.clone());
+            for _ in 0..15 {
+                write(&store, &writer, &batch(&mut random, FIRST_HOUR, 8), NOW_S).await.expect("memory");
+            }
+            let before = answers(&store).await.expect("memory");
+            let faults = Faults::seeded(seed, 9);
+            for round in 0..4 {
+                let _ = run(&faulty(&store, &faults), &everything(), NOW_S + round * 1000).await;
+                assert_eq!(answers(&store).await.expect("memory"), before, "seed {seed}");
+            }
+            let report = run(&store, &everything(), NOW_S + 10_000).await.expect("memory");
+            assert_eq!(report.failed, 0, "seed {seed}");
+            let_grace_pass(&store, NOW_S + 10_000).await;
+            assert_eq!(answers(&store).await.expect("memory"), before, "seed {seed}");
+        }
+    });
+}
+
+#[test]
+fn of_two_compactors_one_publishes() {
+    wait(async {
+        let store = memory();
+        let writer = Writer::new(store.clone());
+        let mut random = Random(5);
+        for _ in 0..10 {
+            write(&store, &writer, &batch(&mut random, FIRST_HOUR, 1), NOW_S).await.expect("memory");
+        }
+        let before = answers(&store).await.expect("memory");
+        // The first has read everything and is stalled before it publishes.
+        let faults = Faults::new();
+        faults.on_nth(storage::faults::Call::TableTransact, 0, storage::faults::Fault::Stall);
+        let stalled = faulty(&store, &faults);
+        let settings = everything();
+        let calls = Arc::default();
+        let first = compact::run(&stalled, &settings, "first", NOW_S, &calls);
+        let second = async {
+            let soon =
+                compact::run(&store, &settings, "second", NOW_S + 1, &Arc::default()).await.expect("memory");
+            assert_eq!((soon.held, soon.merges), (1, 0), "the lease is held");
+            let late = compact::run(&store, &settings, "second", NOW_S + 1000, &Arc::default()).await;
+            assert!(late.expect("memory").merges > 0, "the lease ran out");
+            faults.release();
+        };
+        let (first, ()) = futures::future::join(first, second).await;
+        let first = first.expect("memory");
+        assert_eq!((first.merges, first.forestalled, first.failed), (0, 1, 0));
+        assert_eq!(answers(&store).await.expect("memory"), before);
+        let_grace_pass(&store, NOW_S + 1000).await;
+        assert_eq!(answers(&store).await.expect("memory"), before);
+    });
+}
+
+#[test]
+fn an_input_that_is_missing_fails_its_window_only() {
+    wait(async {
+        let store = memory();
+        let writer = Writer::new(store.clone());
+        for hour in 0..2 {
+            for seed in 0..3 {
+                let batch = batch(&mut Random(seed), FIRST_HOUR + hour, 1);
+                write(&store, &writer, &batch, NOW_S).await.expect("memory");
+            }
+        }
+        let all = store.objects.list("", None, 100).await.expect("memory");
+        store.objects.delete(&all[0].key).await.expect("memory");
+        let report = run(&store, &settings(), NOW_S).await.expect("memory");
+        assert_eq!((report.merges, report.failed), (1, 1), "{report:?}");
+        let missing = answers(&store).await;
+        assert!(matches!(missing, Err(Error::Missing { .. })));
+    });
+}
