@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Every crate of ours and those of ours that it may name outside its tests.
-const MAY_IMPORT: [(&str, &[&str]); 9] = [
+const MAY_IMPORT: [(&str, &[&str]); 10] = [
     (
         "spandrel",
         &[
+            "spandrel-compact",
             "spandrel-edge",
             "spandrel-ingest",
             "spandrel-query",
@@ -26,6 +27,7 @@ const MAY_IMPORT: [(&str, &[&str]); 9] = [
         "spandrel-query",
         &["spandrel-edge", "spandrel-promql", "spandrel-wire", "spandrel-storage", "spandrel-model"],
     ),
+    ("spandrel-compact", &["spandrel-edge", "spandrel-storage"]),
     ("spandrel-edge", &["spandrel-storage", "spandrel-model"]),
     ("spandrel-promql", &["spandrel-model"]),
     ("spandrel-wire", &["spandrel-model"]),

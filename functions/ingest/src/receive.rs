@@ -174,15 +174,15 @@ async fn store(
         None => None,
         Some(Block::Spans(block)) => {
             metrics.encoded_bytes.add(block.bytes.len() as u64);
-            Some(shared.writer.spans(&tenant, content, block, calls).await?)
+            Some(shared.writer.spans(&tenant, content, block, edge::clock::now_s(), calls).await?)
         }
         Some(Block::Series(block)) => {
             metrics.encoded_bytes.add(block.bytes.len() as u64);
-            Some(shared.writer.series(&tenant, content, *block, calls).await?)
+            Some(shared.writer.series(&tenant, content, *block, edge::clock::now_s(), calls).await?)
         }
         Some(Block::Logs(block)) => {
             metrics.encoded_bytes.add(block.bytes.len() as u64);
-            Some(shared.writer.logs(&tenant, content, block, calls).await?)
+            Some(shared.writer.logs(&tenant, content, block, edge::clock::now_s(), calls).await?)
         }
     };
     let of_signal = metrics.of(endpoint);

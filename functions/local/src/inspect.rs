@@ -7,27 +7,17 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
 
-use edge::open::Location;
 use storage::read::{self, StoredWindow};
 use storage::{Store, object::Object};
+
+use crate::stores;
 
 /// Arguments of `spandrel inspect`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder for objects and index; its server must not be running (ask that one for /-/inspect)
-    #[arg(long, env = "SPANDREL_DATA", value_name = "DIR", default_value = "./spandrel-data")]
-    data: PathBuf,
-    /// Where objects are instead of DIR: s3://bucket/prefix
-    #[arg(long, env = "SPANDREL_OBJECT_STORE", value_name = "LOCATION", requires = "index")]
-    object_store: Option<String>,
-    /// Where the index is instead of DIR: dynamodb://table
-    #[arg(long, env = "SPANDREL_INDEX", value_name = "LOCATION", requires = "object_store")]
-    index: Option<String>,
-    /// Partitions of each index window, as the server has them
-    #[arg(long, env = "SPANDREL_INDEX_SHARDS", value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
-    index_shards: Option<u8>,
+    #[command(flatten)]
+    stores: stores::Args,
     /// Read every file through two independent readers and compare them with each other and with the index
     #[arg(long)]
     verify: bool,
@@ -41,15 +31,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     edge::logging::init(edge::logging::Style::Text);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let text = runtime.block_on(async {
-        let folder = || Location::Folder(args.data.clone());
-        let objects = args.object_store.as_deref().map_or_else(|| Ok(folder()), str::parse)?;
-        let index = args.index.as_deref().map_or_else(|| Ok(folder()), str::parse)?;
-        if matches!(objects, Location::Folder(_)) && !args.data.is_dir() {
-            return Err(format!("there is no data folder {}", args.data.display()).into());
-        }
-        let shards =
-            args.index_shards.unwrap_or(if matches!(index, Location::DynamoDb { .. }) { 4 } else { 1 });
-        let store = edge::open::open(&objects, &index, shards).await?;
+        let store = args.stores.open().await?;
         let mut text = table(&store).await?;
         if args.verify {
             for tenant in read::tenants(&store).await? {
@@ -161,7 +143,7 @@ mod tests {
             columns.push_span(&span, origin);
             let block = storage::block::spans::encode(&columns);
             let content = content_hash(&tenant, Signal::Traces, &[i]);
-            writer.spans(&tenant, content, block, &Arc::default()).await.expect("memory");
+            writer.spans(&tenant, content, block, 1_000, &Arc::default()).await.expect("memory");
         }
         let mut series = model::series::SeriesBuilder::default();
         series.label("__name__", "up");
@@ -169,7 +151,7 @@ mod tests {
         series.sample(up, 5, 1.0, 0);
         let block = storage::block::series::encode(&series.finish()).expect("a sample");
         let content = content_hash(&tenant, Signal::Metrics, &[1]);
-        writer.series(&tenant, content, block, &Arc::default()).await.expect("memory");
+        writer.series(&tenant, content, block, 1_000, &Arc::default()).await.expect("memory");
         store.objects.put_if_absent("a/lost.parquet", "x".into()).await.expect("memory");
 
         let text = table(&store).await.expect("memory");

@@ -1,13 +1,15 @@
 //! Every role in one process: the binary `spandrel`.
 //!
 //! - [`serve`]: the server. Stores → roles' routers → listeners; a clean stop.
-//! - [`inspect`]: what is stored.
+//! - [`inspect`]: what is stored. [`compact`]: merging, once or by a ticker.
 //! - [`mod@bench`], [`traffic`], [`demo`]: made-up telemetry, to measure with and to look at.
 
 pub mod bench;
+pub mod compact;
 pub mod demo;
 pub mod inspect;
 pub mod serve;
+mod stores;
 pub mod traffic;
 
 use std::process::ExitCode;
@@ -33,6 +35,8 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Show what is stored, by tenant, hour and level
     Inspect(inspect::Args),
+    /// Merge small files into large ones, once (a server does it all the time)
+    Compact(compact::Args),
     /// Measure this program on this machine
     Bench(bench::Args),
 }
@@ -42,6 +46,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))) {
         Command::Serve(args) => exit_code(serve::run(*args)),
         Command::Inspect(args) => exit_code(inspect::run(&args)),
+        Command::Compact(args) => exit_code(compact::run(&args)),
         Command::Bench(args) => bench::run(args),
     }
 }

@@ -22,7 +22,7 @@ use crate::config::RawPath;
 use crate::guard::{Asked, Door, Failure, RequestId};
 pub use event::Origin;
 #[cfg(feature = "lambda")]
-pub use run::{main, run};
+pub use run::{main, run, run_scheduled};
 
 /// The answer to one event, both as JSON text; never fails and never panics.
 ///

@@ -35,6 +35,23 @@ pub async fn run(door: Door, raw_path: RawPath) -> Result<(), lambda_runtime::Er
     Runtime::new(handler).run().await
 }
 
+/// Does `work` for each event, whatever is in it, and answers with what it gives: for a function that a schedule calls.
+/// `work` gets the invocation's id.
+///
+/// # Errors
+/// The Runtime API is not reachable, or this is no Lambda environment.
+pub async fn run_scheduled<W, F>(work: W) -> Result<(), lambda_runtime::Error>
+where
+    W: Fn(&str) -> F,
+    F: Future<Output = Result<serde_json::Value, lambda_runtime::Error>>,
+{
+    if crate::config::variable("AWS_LAMBDA_RUNTIME_API").is_none() {
+        return Err("not in Lambda: AWS_LAMBDA_RUNTIME_API is not set; run `spandrel serve` instead".into());
+    }
+    let handler = service_fn(|event: LambdaEvent<Box<RawValue>>| work(&event.context.request_id));
+    Runtime::new(handler).run().await
+}
+
 fn time_left(context: &Context) -> Duration {
     let now = Duration::from_nanos(crate::clock::now_ns().unsigned_abs());
     let deadline = Duration::from_millis(context.deadline);

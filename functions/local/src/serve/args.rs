@@ -86,6 +86,9 @@ pub struct Args {
     /// How long one query may take
     #[arg(long, env = "SPANDREL_QUERY_TIMEOUT_MS", value_name = "MS", default_value_t = 25_000)]
     pub query_timeout_ms: u64,
+    /// How often small files are merged; 0 for never
+    #[arg(long, env = "SPANDREL_COMPACT_INTERVAL_MS", value_name = "MS", default_value_t = 15_000)]
+    pub compact_interval_ms: u64,
     /// Web pages whose SDKs may send telemetry: all, none, or origins separated by commas
     #[arg(long, env = "SPANDREL_CORS_ORIGINS", value_name = "all|none|ORIGIN,…", default_value = "all")]
     pub cors_origins: String,

@@ -67,9 +67,18 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     };
     let addresses = Addresses { http, jaeger, prometheus, health };
 
+    let (stop, stopped) = watch::channel(false);
+    let compaction = match args.compact_interval_ms {
+        0 => None,
+        interval_ms => {
+            let owner = crate::stores::owner(args.object_store.is_none());
+            let interval = Duration::from_millis(interval_ms);
+            Some(crate::compact::start_ticker(store.clone(), owner, interval, stopped.clone())?)
+        }
+    };
     let start_page = StartPage::new(&addresses, &args);
     let announcement = format!("{}{}\n", start_page.text, page::listening(&addresses));
-    let roles = routes::Roles::new(&args, store, calls, start_page);
+    let roles = routes::Roles::new(&args, store, calls, compaction, start_page);
     let one_endpoint = Door::new(roles.one_endpoint(), routes::failure);
     server.open("http", &one_endpoint);
     server.open("jaeger", &Door::new(roles.jaeger(), routes::failure));
@@ -77,7 +86,6 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     server.open("health", &Door::new(roles.health(), routes::failure));
     print(&announcement)?;
 
-    let (stop, stopped) = watch::channel(false);
     let demo = args.demo.then(|| tokio::spawn(crate::demo::run(http, stopped)));
     signals.next().await;
     tracing::info!("stopping: requests in flight finish");

@@ -25,12 +25,19 @@ pub(crate) struct Roles {
     ingest: ingest::State,
     query: query::State,
     calls: Arc<Calls>,
+    compaction: Option<Arc<compact::Metrics>>,
     start_page: Arc<StartPage>,
 }
 
 impl Roles {
-    /// All roles over `store`, whose calls `calls` counts.
-    pub(crate) fn new(args: &Args, store: Store, calls: Arc<Calls>, start_page: StartPage) -> Self {
+    /// All roles over `store`, whose calls `calls` counts; `compaction` counts what is merged beside them.
+    pub(crate) fn new(
+        args: &Args,
+        store: Store,
+        calls: Arc<Calls>,
+        compaction: Option<Arc<compact::Metrics>>,
+        start_page: StartPage,
+    ) -> Self {
         Self {
             ingest: ingest::State::new(Arc::new(Writer::new(store.clone())), args.ingest_settings()),
             query: query::State {
@@ -40,6 +47,7 @@ impl Roles {
                 clock: edge::clock::now_ns,
             },
             calls,
+            compaction,
             start_page: Arc::new(start_page),
         }
     }
@@ -73,9 +81,13 @@ impl Roles {
 
     fn operations(&self) -> Router {
         let (ingest, calls) = (self.ingest.clone(), Arc::clone(&self.calls));
+        let compaction = self.compaction.clone();
         let metrics = move || {
             let mut page = Page::default();
             ingest.write_metrics(&mut page);
+            if let Some(compaction) = &compaction {
+                compaction.write(&mut page);
+            }
             page.storage(&calls.usage());
             page.gauges("spandrel_build_info", "The version of this program.", &[(BUILD, 1)]);
             std::future::ready(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page.finish()))
@@ -150,7 +162,7 @@ mod tests {
         let store = open(&Location::Memory, &Location::Memory, 1).await.expect("memory");
         let calls = Arc::new(Calls::default());
         let page = StartPage { text: "the page\n".to_owned(), html: "<h1>the page</h1>".to_owned() };
-        Roles::new(&Line::parse_from(["spandrel"]).args, store.metered(&calls), calls, page)
+        Roles::new(&Line::parse_from(["spandrel"]).args, store.metered(&calls), calls, None, page)
     }
 
     async fn ask(router: &Router, method: &str, path: &str, accept: &str) -> (u16, String) {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use promql::{QueryParams, Sample, Value};
-use storage::read::{self, Selection, SeriesLimits};
+use storage::read::{self, Selection, SeriesLimits, Steps};
 
 use super::answer::Answer;
 use super::error::Error;
@@ -51,6 +51,7 @@ async fn evaluate(call: Call, mut params: QueryParams, limit: Option<usize>) -> 
         matchers: need.matchers.clone(),
         start_ms_exclusive: need.start_ms_exclusive,
         end_ms: need.end_ms,
+        steps: need.steps_ms.map(|(first_ms, step_ms)| Steps { first_ms, step_ms }),
     };
     let selections: Vec<Selection> = plan.needs().iter().map(selection).collect();
     let limits = SeriesLimits { max_bytes: call.limits.max_bytes, ..SeriesLimits::default() };

@@ -78,6 +78,7 @@ async fn answer(
         Err(problem) => return bad(problem.to_string()),
     };
     let selection = |query: remote_read::Query| Selection {
+        steps: None,
         matchers: query.matchers,
         start_ms_exclusive: query.start_ms.saturating_sub(1),
         end_ms: query.end_ms,

@@ -1,0 +1,122 @@
+//! Merges small files into large ones, on a schedule in Lambda and by a ticker locally.
+//!
+//! The clock, the environment and the schedule are here; what is merged and how it stays safe is in
+//! [`storage::compact`]. Any number of these may run at once.
+
+mod metrics;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge::config::{self, parsed};
+use serde_json::{Value, json};
+use storage::compact::{Report, Settings};
+use storage::{Calls, Store};
+use tokio::sync::watch;
+
+pub use metrics::Metrics;
+
+/// A compactor: the stores, what it does, and its name among all others.
+#[derive(Clone)]
+pub struct Compactor {
+    /// Where everything is.
+    pub store: Store,
+    /// What a pass does.
+    pub settings: Settings,
+    /// No two that run at once have the same.
+    pub owner: String,
+    /// What was done so far.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Compactor {
+    /// One pass over everything.
+    ///
+    /// # Errors
+    /// As [`storage::compact::run`].
+    pub async fn pass(&self) -> storage::Result<Report> {
+        let calls = Arc::new(Calls::default());
+        let now_s = edge::clock::now_s();
+        let outcome = storage::compact::run(&self.store, &self.settings, &self.owner, now_s, &calls).await;
+        self.metrics.count(outcome.as_ref().ok());
+        let usage = calls.usage();
+        match &outcome {
+            Ok(report) if *report != Report::default() => tracing::info!(
+                merges = report.merges,
+                inputs = report.inputs,
+                outputs = report.outputs,
+                rows = report.rows,
+                duplicates = report.duplicates,
+                deleted = report.deleted,
+                forestalled = report.forestalled,
+                held = report.held,
+                failed = report.failed,
+                object_gets = usage.object_gets,
+                object_puts = usage.object_puts,
+                table_reads = usage.table_reads,
+                table_writes = usage.table_writes,
+                "compacted"
+            ),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(?error, "compaction failed"),
+        }
+        outcome
+    }
+
+    /// A pass every `interval`, until `stop` says so. A pass that has begun goes on to its end.
+    pub async fn tick(&self, interval: Duration, mut stop: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            // The error is logged, and the next pass tries again.
+            let _ = self.pass().await;
+        }
+    }
+}
+
+/// The settings by the variables that `lookup` finds.
+///
+/// # Errors
+/// A value is not of its kind.
+pub fn settings(lookup: impl Fn(&str) -> Option<String>) -> Result<Settings, config::Error> {
+    let text = |name: &'static str| lookup(name).filter(|value| !value.is_empty());
+    let defaults = Settings::default();
+    let rules = defaults.rules;
+    Ok(Settings {
+        grace_s: parsed(text, "SPANDREL_COMPACT_GRACE_S", defaults.grace_s, "seconds")?,
+        max_merges: parsed(text, "SPANDREL_COMPACT_MAX_MERGES", defaults.max_merges, "a number")?,
+        rules: storage::compact::Rules {
+            target_bytes: parsed(text, "SPANDREL_COMPACT_TARGET_BYTES", rules.target_bytes, "bytes")?,
+            ..rules
+        },
+        ..defaults
+    })
+}
+
+/// A report as JSON: the answer of the Lambda function.
+pub fn to_json(report: &Report) -> Value {
+    json!({
+        "merges": report.merges, "inputs": report.inputs, "outputs": report.outputs, "rows": report.rows,
+        "duplicates": report.duplicates, "bytes_read": report.bytes_read, "bytes_written": report.bytes_written,
+        "forestalled": report.forestalled, "held": report.held, "deleted": report.deleted, "failed": report.failed,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_change_what_they_name() {
+        let of = |name: &'static str, value: &'static str| {
+            settings(move |asked| (asked == name).then(|| value.to_owned()))
+        };
+        assert_eq!(of("", "").expect("defaults"), Settings::default());
+        assert_eq!(of("SPANDREL_COMPACT_GRACE_S", "7").expect("seconds").grace_s, 7);
+        assert_eq!(of("SPANDREL_COMPACT_TARGET_BYTES", "9").expect("bytes").rules.target_bytes, 9);
+        let error = of("SPANDREL_COMPACT_MAX_MERGES", "many").expect_err("no number");
+        assert!(error.to_string().contains("SPANDREL_COMPACT_MAX_MERGES"), "{error}");
+    }
+}

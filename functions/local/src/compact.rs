@@ -1,0 +1,86 @@
+//! `spandrel compact`: one pass of merging over a data folder or the cloud's stores; and the ticker of the server.
+
+use std::error::Error;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::compact::{Compactor, Metrics};
+use storage::Store;
+use storage::compact::Settings;
+use tokio::sync::watch;
+
+use crate::stores;
+
+/// Arguments of `spandrel compact`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    stores: stores::Args,
+    /// Look at every window, and merge what is there as if no more would come
+    #[arg(long)]
+    everything: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Merges what is to be merged now, and prints what that was.
+///
+/// # Errors
+/// The stores do not open or do not answer; a window failed.
+pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    edge::logging::init(edge::logging::Style::Text);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(async {
+        let store = args.stores.open().await?;
+        let settings =
+            Settings { everything: args.everything, ..::compact::settings(edge::config::variable)? };
+        let compactor = Compactor { store, settings, owner: args.stores.owner(), metrics: Arc::default() };
+        Ok::<_, Box<dyn Error>>(compactor.pass().await?)
+    })?;
+    let text = if args.json {
+        format!("{}\n", ::compact::to_json(&report))
+    } else {
+        format!(
+            "{} merges: {} files of {} bytes became {} of {}, with {} rows; {} duplicates left out\n\
+             {} files deleted after their time of grace; {} windows failed, {} held by others\n",
+            report.merges,
+            report.inputs,
+            report.bytes_read,
+            report.outputs,
+            report.bytes_written,
+            report.rows,
+            report.duplicates,
+            report.deleted,
+            report.failed,
+            report.held,
+        )
+    };
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    if report.failed > 0 {
+        return Err(format!("{} windows failed; the log says why", report.failed).into());
+    }
+    Ok(())
+}
+
+/// Merges every `interval` on a thread of its own, so that requests do not wait for it, until `stop` says so. A process
+/// that ends in the middle of a merge loses nothing by it.
+///
+/// # Errors
+/// The thread does not start.
+pub(crate) fn start_ticker(
+    store: Store,
+    owner: String,
+    interval: Duration,
+    stop: watch::Receiver<bool>,
+) -> Result<Arc<Metrics>, Box<dyn Error>> {
+    let metrics: Arc<Metrics> = Arc::default();
+    let settings = ::compact::settings(edge::config::variable)?;
+    let compactor = Compactor { store, settings, owner, metrics: Arc::clone(&metrics) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new()
+        .name("compact".to_owned())
+        .spawn(move || runtime.block_on(compactor.tick(interval, stop)))?;
+    Ok(metrics)
+}
