@@ -86,6 +86,14 @@ impl OriginColumns {
         }
     }
 
+    /// Keeps the rows that are told to stay; dictionaries keep their strings.
+    pub(crate) fn retain(&mut self, is_kept: &[bool]) {
+        let Self { service, resource, resource_meta, scope_name, scope_version, scope_meta } = self;
+        for column in [service, resource, resource_meta, scope_name, scope_version, scope_meta] {
+            retain(&mut column.rows, is_kept);
+        }
+    }
+
     /// Where `row` comes from.
     pub fn get(&self, row: usize) -> Origin {
         Origin {
@@ -121,6 +129,29 @@ pub(crate) fn entries(ends: &[u32], row: usize) -> std::ops::Range<usize> {
     start..ends[row] as usize
 }
 
+/// Keeps the entries of a column that are told to stay, in place and in order.
+pub(crate) fn retain<T>(column: &mut Vec<T>, is_kept: &[bool]) {
+    assert_eq!(column.len(), is_kept.len(), "invariant: one truth per entry");
+    let mut is_kept = is_kept.iter();
+    column.retain(|_| is_kept.next().is_some_and(|&is_kept| is_kept));
+}
+
+/// Keeps the lists of the rows that are told to stay, and says which of the `n_entries` entries stay with them.
+pub(crate) fn retain_lists(ends: &mut Vec<u32>, n_entries: usize, is_kept: &[bool]) -> Vec<bool> {
+    let mut is_entry_kept = Vec::with_capacity(n_entries);
+    let mut end_kept = 0;
+    for (end, &is_kept) in ends.iter_mut().zip(is_kept) {
+        let n = *end - is_entry_kept.len() as u32;
+        is_entry_kept.resize(*end as usize, is_kept);
+        end_kept += if is_kept { n } else { 0 };
+        *end = end_kept;
+    }
+    // The open row is lost.
+    is_entry_kept.resize(n_entries, false);
+    retain(ends, is_kept);
+    is_entry_kept
+}
+
 /// Which of the typed columns holds an attribute's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -138,6 +169,9 @@ pub enum ValueKind {
     /// Bytes, an array or a map, in [`AttributeColumns::json`].
     Json,
 }
+
+/// How many [`ValueKind`]s there are.
+const N_KINDS: usize = ValueKind::Json as usize + 1;
 
 /// A borrowed value; bytes, arrays and maps are the JSON text of [`attribute`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -256,6 +290,84 @@ impl AttributeColumns {
             ValueKind::Double => Value::Double(self.double[slot]),
             ValueKind::Bool => Value::Bool(self.bool[slot]),
             ValueKind::Json => Value::Json(self.json.get(slot)),
+        }
+    }
+
+    /// Keeps the lists of the rows that are told to stay; dictionaries keep their strings.
+    pub(crate) fn retain(&mut self, is_kept: &[bool]) {
+        let is_kept = retain_lists(&mut self.ends, self.kind.len(), is_kept);
+        let of_kind = |wanted: ValueKind| -> Vec<bool> {
+            let entries = self.kind.iter().zip(&is_kept).filter(|(kind, _)| **kind == wanted);
+            entries.map(|(_, &is_kept)| is_kept).collect()
+        };
+        retain(&mut self.string.rows, &of_kind(ValueKind::String));
+        retain(&mut self.int, &of_kind(ValueKind::Int));
+        retain(&mut self.double, &of_kind(ValueKind::Double));
+        retain(&mut self.bool, &of_kind(ValueKind::Bool));
+        retain(&mut self.json.rows, &of_kind(ValueKind::Json));
+        retain(&mut self.key.rows, &is_kept);
+        retain(&mut self.kind, &is_kept);
+        self.number_slots();
+    }
+
+    /// Makes each attribute point at the entry of its value: the next one in the column of its kind.
+    fn number_slots(&mut self) {
+        let mut next = [0; N_KINDS];
+        self.slot.clear();
+        self.slot.extend(self.kind.iter().map(|&kind| {
+            let slot = next[kind as usize];
+            next[kind as usize] += u32::from(kind != ValueKind::Empty);
+            slot
+        }));
+    }
+
+    /// Gives rows a text under `key`, in the place of the value that a row has there or else behind its last
+    /// attribute. `texts` has one entry per row, `None` for a row that stays as it is.
+    pub(crate) fn put_texts(&mut self, key: &str, texts: &[Option<String>]) {
+        let mut old = std::mem::take(self);
+        std::mem::swap(&mut self.key.dictionary, &mut old.key.dictionary);
+        std::mem::swap(&mut self.string.dictionary, &mut old.string.dictionary);
+        std::mem::swap(&mut self.json.dictionary, &mut old.json.dictionary);
+        let key = self.key.dictionary.intern(key);
+        for (row, text) in texts.iter().enumerate() {
+            let mut text = text.as_deref().map(|text| self.string.dictionary.intern(text));
+            for entry in old.entries(row) {
+                let is_replaced = old.key.rows[entry] == key && text.is_some();
+                match text.filter(|_| is_replaced) {
+                    Some(position) => {
+                        self.push_text_at(key, position);
+                        text = None;
+                    }
+                    None => self.push_entry_of(&old, entry),
+                }
+            }
+            if let Some(position) = text {
+                self.push_text_at(key, position);
+            }
+            self.ends.push(self.key.len() as u32);
+        }
+        self.number_slots();
+    }
+
+    /// Appends a text by its position in the dictionary, without its slot.
+    fn push_text_at(&mut self, key: u32, position: u32) {
+        self.key.rows.push(key);
+        self.kind.push(ValueKind::String);
+        self.string.rows.push(position);
+    }
+
+    /// Appends an entry of columns that had the same dictionaries, without its slot.
+    fn push_entry_of(&mut self, other: &Self, entry: usize) {
+        let slot = other.slot[entry] as usize;
+        self.key.rows.push(other.key.rows[entry]);
+        self.kind.push(other.kind[entry]);
+        match other.kind[entry] {
+            ValueKind::Empty => {}
+            ValueKind::String => self.string.rows.push(other.string.rows[slot]),
+            ValueKind::Int => self.int.push(other.int[slot]),
+            ValueKind::Double => self.double.push(other.double[slot]),
+            ValueKind::Bool => self.bool.push(other.bool[slot]),
+            ValueKind::Json => self.json.rows.push(other.json.rows[slot]),
         }
     }
 

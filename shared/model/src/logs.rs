@@ -4,7 +4,7 @@
 //! row and its [`Origin`] hold every field of the record, its scope and its resource. Normal forms: an id of zeros is
 //! "no trace" or "no span", and an empty text is "not set", except as a body.
 
-use crate::columns::{AttributeColumns, Origin, OriginColumns, last};
+use crate::columns::{AttributeColumns, Origin, OriginColumns, last, retain};
 use crate::dictionary::{DictColumn, Dictionary};
 use crate::ids::{SpanId, TraceId};
 
@@ -104,6 +104,16 @@ impl BodyColumn {
         })
     }
 
+    fn retain(&mut self, is_kept: &[bool]) {
+        let of_kind = |wanted: BodyKind| -> Vec<bool> {
+            let rows = self.kind.iter().zip(is_kept).filter(|(kind, _)| **kind == wanted);
+            rows.map(|(_, &is_kept)| is_kept).collect()
+        };
+        retain(&mut self.text_rows, &of_kind(BodyKind::Text));
+        retain(&mut self.json_rows, &of_kind(BodyKind::Json));
+        retain(&mut self.kind, is_kept);
+    }
+
     fn truncate(&mut self, len: usize) {
         let dropped = &self.kind[len.min(self.kind.len())..];
         let n = |kind: BodyKind| dropped.iter().filter(|&&other| other == kind).count();
@@ -173,6 +183,23 @@ impl LogColumns {
         self.drop_open_row();
     }
 
+    /// Keeps the rows that are told to stay, in order, and forgets the others and the open row; dictionaries keep their
+    /// strings. One pass over each column, in place.
+    pub fn retain(&mut self, is_kept: &[bool]) {
+        retain(&mut self.time_ns, is_kept);
+        retain(&mut self.observed_time_ns, is_kept);
+        retain(&mut self.severity_number, is_kept);
+        retain(&mut self.severity_text.rows, is_kept);
+        retain(&mut self.event_name.rows, is_kept);
+        self.body.retain(is_kept);
+        retain(&mut self.trace_id, is_kept);
+        retain(&mut self.span_id, is_kept);
+        retain(&mut self.flags, is_kept);
+        retain(&mut self.dropped_attributes_count, is_kept);
+        self.origins.retain(is_kept);
+        self.attributes.retain(is_kept);
+    }
+
     /// Forgets the attributes that were appended since the last row.
     pub fn drop_open_row(&mut self) {
         self.attributes.truncate(last(&self.attributes.ends));
@@ -210,6 +237,8 @@ impl LogColumns {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::columns::Value;
 
@@ -243,5 +272,63 @@ mod tests {
         assert_eq!(with(&["a", "b"]).first_difference(&with(&["a", "b"])), None);
         assert_eq!(with(&["a", "b"]).first_difference(&with(&["a", "c"])), Some(1));
         assert_eq!(with(&["a", "b"]).first_difference(&with(&["a"])), Some(1));
+    }
+
+    /// A record with attributes, as many as `n` says, all told apart by it.
+    fn push_numbered(columns: &mut LogColumns, n: u8, extra: Option<&str>) {
+        let text = n.to_string();
+        let values = [Value::String(&text), Value::Int(n.into()), Value::Json("[1]"), Value::Empty];
+        for at in 0..n % 5 {
+            columns.attributes.push(&text, values[usize::from((at + n % 4) % 4)]);
+        }
+        if let Some(extra) = extra {
+            columns.attributes.push("extra", Value::String(extra));
+        }
+        let origin = columns.origins.intern_resource(&text, &text, "");
+        let fields = LogFields {
+            time_ns: n.into(),
+            observed_time_ns: n.into(),
+            severity_number: n.into(),
+            severity_text: &text,
+            event_name: &text,
+            body: [Body::None, Body::Text(&text), Body::Json(&text)][usize::from(n % 3)],
+            trace_id: TraceId([n; 16]),
+            span_id: SpanId([n; 8]),
+            flags: n.into(),
+            dropped_attributes_count: n.into(),
+        };
+        columns.push_record(&fields, origin);
+    }
+
+    proptest! {
+        #[test]
+        fn retained_rows_are_intact(is_kept in proptest::collection::vec((any::<u8>(), any::<bool>()), 0..40)) {
+            let (mut columns, mut expected) = (LogColumns::default(), LogColumns::default());
+            for &(n, is_kept) in &is_kept {
+                push_numbered(&mut columns, n, None);
+                if is_kept {
+                    push_numbered(&mut expected, n, None);
+                }
+            }
+            let is_kept: Vec<bool> = is_kept.into_iter().map(|(_, is_kept)| is_kept).collect();
+            columns.retain(&is_kept);
+            push_numbered(&mut columns, 41, None);
+            push_numbered(&mut expected, 41, None);
+            prop_assert_eq!(columns.first_difference(&expected), None);
+        }
+
+        #[test]
+        fn texts_are_put_where_they_are_told(rows in proptest::collection::vec((any::<u8>(), any::<bool>(), any::<bool>()), 0..20)) {
+            let (mut columns, mut expected) = (LogColumns::default(), LogColumns::default());
+            let mut texts = Vec::new();
+            for &(n, has_one, is_put) in &rows {
+                push_numbered(&mut columns, n, has_one.then_some("old"));
+                let text = if is_put { Some("new") } else { has_one.then_some("old") };
+                push_numbered(&mut expected, n, text);
+                texts.push(is_put.then(|| "new".to_owned()));
+            }
+            columns.attributes.put_texts("extra", &texts);
+            prop_assert_eq!(columns.first_difference(&expected), None);
+        }
     }
 }

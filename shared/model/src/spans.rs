@@ -5,7 +5,7 @@
 //! Nothing of OTLP is lost: a row and its [`Origin`] hold every field of the span, its scope and its resource.
 //! Two things are normal forms: a parent id of zeros is "no parent", and an empty text is "not set".
 
-use crate::columns::{AttributeColumns, Origin, OriginColumns, Value, entries, last};
+use crate::columns::{AttributeColumns, Origin, OriginColumns, Value, entries, last, retain, retain_lists};
 use crate::dictionary::DictColumn;
 use crate::ids::{SpanId, TraceId};
 
@@ -132,6 +132,29 @@ impl SpanColumns {
         self.drop_open_row();
     }
 
+    /// Keeps the rows that are told to stay, in order, and forgets the others and the open row; dictionaries keep their
+    /// strings. One pass over each column, in place.
+    pub fn retain(&mut self, is_kept: &[bool]) {
+        retain(&mut self.trace_id, is_kept);
+        retain(&mut self.span_id, is_kept);
+        retain(&mut self.parent_span_id, is_kept);
+        retain(&mut self.trace_state.rows, is_kept);
+        retain(&mut self.flags, is_kept);
+        retain(&mut self.name.rows, is_kept);
+        retain(&mut self.kind, is_kept);
+        retain(&mut self.start_ns, is_kept);
+        retain(&mut self.duration_ns, is_kept);
+        retain(&mut self.status_code, is_kept);
+        retain(&mut self.status_message.rows, is_kept);
+        retain(&mut self.dropped_attributes_count, is_kept);
+        retain(&mut self.dropped_events_count, is_kept);
+        retain(&mut self.dropped_links_count, is_kept);
+        self.origins.retain(is_kept);
+        self.attributes.retain(is_kept);
+        self.events.retain(is_kept);
+        self.links.retain(is_kept);
+    }
+
     /// Forgets the attributes, events and links that were appended since the last row.
     pub fn drop_open_row(&mut self) {
         self.attributes.truncate(last(&self.attributes.ends));
@@ -178,6 +201,14 @@ impl EventColumns {
     /// The entries of `row`.
     pub fn entries(&self, row: usize) -> std::ops::Range<usize> {
         entries(&self.ends, row)
+    }
+
+    fn retain(&mut self, is_kept: &[bool]) {
+        let is_kept = retain_lists(&mut self.ends, self.time_ns.len(), is_kept);
+        retain(&mut self.time_ns, &is_kept);
+        retain(&mut self.name.rows, &is_kept);
+        retain(&mut self.attributes.rows, &is_kept);
+        retain(&mut self.dropped_attributes_count, &is_kept);
     }
 
     fn truncate(&mut self, len: usize) {
@@ -231,6 +262,16 @@ impl LinkColumns {
     /// The entries of `row`.
     pub fn entries(&self, row: usize) -> std::ops::Range<usize> {
         entries(&self.ends, row)
+    }
+
+    fn retain(&mut self, is_kept: &[bool]) {
+        let is_kept = retain_lists(&mut self.ends, self.trace_id.len(), is_kept);
+        retain(&mut self.trace_id, &is_kept);
+        retain(&mut self.span_id, &is_kept);
+        retain(&mut self.trace_state.rows, &is_kept);
+        retain(&mut self.attributes.rows, &is_kept);
+        retain(&mut self.dropped_attributes_count, &is_kept);
+        retain(&mut self.flags, &is_kept);
     }
 
     fn truncate(&mut self, len: usize) {
@@ -355,6 +396,8 @@ impl<'a> SpanView<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -399,5 +442,83 @@ mod tests {
         assert_eq!(names, ["first", "fourth"]);
         assert_eq!(columns.span(1).attributes().collect::<Vec<_>>(), [("b", Value::String("y"))]);
         assert_eq!(columns.span(1).service(), "shop");
+    }
+
+    /// A span with an event, a link and attributes of every kind, as many as `n` says, all told apart by it.
+    fn push_numbered(columns: &mut SpanColumns, n: u32) {
+        let text = n.to_string();
+        let values = [
+            Value::Empty,
+            Value::String(&text),
+            Value::Int(n.into()),
+            Value::Double(n.into()),
+            Value::Bool(n.is_multiple_of(2)),
+            Value::Json("[1]"),
+        ];
+        for at in 0..n % 7 {
+            columns.attributes.push(&text, values[((at + n) % 6) as usize]);
+        }
+        for at in 0..n % 3 {
+            let (name, attributes) = (text.as_str(), "");
+            let time_ns = at.into();
+            columns.events.push(EventView { time_ns, name, attributes, dropped_attributes_count: n });
+        }
+        for at in 0..n % 4 {
+            columns.links.push(LinkView {
+                trace_id: TraceId([at as u8; 16]),
+                span_id: SpanId([n as u8; 8]),
+                trace_state: &text,
+                attributes: "",
+                dropped_attributes_count: at,
+                flags: n,
+            });
+        }
+        let resource = columns.origins.intern_resource(&text, &text, "");
+        let origin = columns.origins.intern_scope(resource, &text, "", &text);
+        let fields = SpanFields {
+            trace_id: TraceId([n as u8; 16]),
+            span_id: SpanId([n as u8; 8]),
+            parent_span_id: SpanId([1; 8]),
+            trace_state: &text,
+            flags: n,
+            name: &text,
+            kind: n as i32,
+            start_ns: n.into(),
+            duration_ns: n.into(),
+            status_code: n as i32,
+            status_message: &text,
+            dropped_attributes_count: n,
+            dropped_events_count: n,
+            dropped_links_count: n,
+        };
+        columns.push_span(&fields, origin);
+    }
+
+    proptest! {
+        #[test]
+        fn retained_rows_are_intact(
+            is_kept in proptest::collection::vec((any::<u8>(), any::<bool>()), 0..40),
+            has_open_row in any::<bool>(),
+        ) {
+            let (mut columns, mut expected) = (SpanColumns::default(), SpanColumns::default());
+            for &(n, is_kept) in &is_kept {
+                push_numbered(&mut columns, n.into());
+                if is_kept {
+                    push_numbered(&mut expected, n.into());
+                }
+            }
+            if has_open_row {
+                columns.attributes.push("lost", Value::Int(1));
+            }
+            let is_kept: Vec<bool> = is_kept.into_iter().map(|(_, is_kept)| is_kept).collect();
+            columns.retain(&is_kept);
+            // Rows can be added behind them.
+            push_numbered(&mut columns, 41);
+            push_numbered(&mut expected, 41);
+            prop_assert_eq!(columns.len(), expected.len());
+            for (span, expected) in columns.iter().zip(expected.iter()) {
+                prop_assert!(span.same_as(expected));
+            }
+        }
     }
 }
