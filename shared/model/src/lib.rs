@@ -10,6 +10,7 @@
 //! - [`dictionary`]: strings stored once, rows that point at them.
 //! - [`spans`], [`logs`]: a batch of spans, of log records, one vector per field; [`columns`]: what both have.
 //! - [`search`]: what a query asks of spans.
+//! - [`sampling`]: which spans and log records are kept, and with what weight they count then.
 //! - [`labels`], [`matcher`]: the identity of a series, and what a selector asks of it.
 //! - [`histogram`]: native histograms.
 //! - [`series`]: samples, exemplars and metadata, as they are stored and as they are evaluated.
@@ -22,6 +23,7 @@ pub mod ids;
 pub mod labels;
 pub mod logs;
 pub mod matcher;
+pub mod sampling;
 pub mod search;
 pub mod series;
 pub mod spans;
