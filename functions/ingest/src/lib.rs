@@ -1,6 +1,6 @@
 //! Receives OTLP and Prometheus remote write over HTTP and stores them durably before it answers.
 //!
-//! request → rules of the protocol (`rules`) → body, bounded (`body`, `budget`) → decompress, hash, decode,
+//! request → rules of the protocol (`rules`) → body, bounded (`body`, `budget`) → decompress, hash, decode, sample,
 //! encode (one piece of CPU work) → object and index → answer in the request's own format (`refusal`).
 //! A 2xx is sent only after the data is stored and visible. Whatever goes wrong is an answer that tells the sender
 //! whether to retry; nothing is answered with 500, which OTLP senders take for "drop it".
@@ -31,7 +31,7 @@ use wire::otlp::Format;
 pub use cors::Origins;
 pub use metrics::Metrics;
 pub use rules::is_endpoint;
-pub use settings::Settings;
+pub use settings::{Sampling, Settings};
 pub use wire::Limits;
 pub use wire::otlp::metrics::{Translation, TranslationStrategy};
 

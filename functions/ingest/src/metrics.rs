@@ -14,6 +14,8 @@ pub(crate) struct OfSignal {
     pub(crate) duplicate_requests: Counter,
     pub(crate) accepted: Counter,
     pub(crate) rejected: Counter,
+    pub(crate) sampled_out: Counter,
+    pub(crate) sampling_errors: Counter,
 }
 
 /// Counters of one process.
@@ -95,6 +97,22 @@ impl Metrics {
             &[
                 (r#"outcome="accepted""#, self.log_records.accepted.get()),
                 (r#"outcome="rejected""#, self.log_records.rejected.get()),
+            ],
+        );
+        page.counters(
+            "spandrel_ingest_sampled_out_total",
+            "Spans and log records that head sampling dropped.",
+            &[
+                (r#"signal="traces""#, self.spans.sampled_out.get()),
+                (r#"signal="logs""#, self.log_records.sampled_out.get()),
+            ],
+        );
+        page.counters(
+            "spandrel_ingest_sampling_errors_total",
+            "Spans and log records whose sampling probability could not be found out, dropped or kept as told.",
+            &[
+                (r#"signal="traces""#, self.spans.sampling_errors.get()),
+                (r#"signal="logs""#, self.log_records.sampling_errors.get()),
             ],
         );
         page.counters(

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use edge::guard::{RequestId, Served};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use model::sampling::HeadSampler;
+use model::sampling::head::SampledOut;
 use model::{ContentHash, SeriesBatch, Signal, TenantId};
 use storage::Calls;
 use storage::block::logs::EncodedLogs;
@@ -22,7 +24,7 @@ use wire::{Encoding, Limits, Reason, Rejected};
 
 use crate::refusal::Refusal;
 use crate::rules::Endpoint;
-use crate::{Settings, Shared, body, rules};
+use crate::{Sampling, Settings, Shared, body, rules};
 
 /// What becomes of a request's body on the CPU.
 struct Prepared {
@@ -36,6 +38,8 @@ struct Prepared {
     written: Written,
     /// Of samples: why they were rejected.
     rejected: Rejected,
+    /// Of spans and log records: what sampling dropped.
+    sampled_out: SampledOut,
 }
 
 /// A file to be stored.
@@ -193,6 +197,8 @@ async fn store(
     }
     of_signal.accepted.add(n_accepted);
     of_signal.rejected.add(n_rejected);
+    of_signal.sampled_out.add(prepared.sampled_out.n_dropped);
+    of_signal.sampling_errors.add(prepared.sampled_out.n_errors);
     metrics.rejected(&prepared.rejected);
     Ok(match message {
         Message::Traces(format) => {
@@ -230,12 +236,16 @@ fn prepare(
     message: Message,
     encoding: Encoding,
 ) -> Result<Prepared, wire::Error> {
-    let Settings { limits, translation, .. } = &shared.settings;
+    let Settings { limits, translation, sampling, .. } = &shared.settings;
     let body = wire::decompress(body, encoding, limits)?;
     match message {
         Message::Traces(format) => {
             let content = storage::write::content_hash(tenant, Signal::Traces, &body);
-            let decoded = wire::otlp::decode_traces(&body, format, limits)?;
+            let mut decoded = wire::otlp::decode_traces(&body, format, limits)?;
+            let sampled_out = match sampling {
+                Some(sampling) => HeadSampler::new(&sampling.head).sample_spans(&mut decoded.columns),
+                None => SampledOut::default(),
+            };
             let n_accepted = decoded.columns.len() as u64;
             let block =
                 (n_accepted > 0).then(|| Block::Spans(storage::block::spans::encode(&decoded.columns)));
@@ -248,6 +258,7 @@ fn prepare(
                 body_bytes: body.len(),
                 written: Written::default(),
                 rejected: Rejected::default(),
+                sampled_out,
             })
         }
         Message::Metrics(format) => {
@@ -265,11 +276,18 @@ fn prepare(
                 body_bytes: body.len(),
                 written: Written::default(),
                 rejected: decoded.rejected,
+                sampled_out: SampledOut::default(),
             })
         }
         Message::Logs(format) => {
             let content = storage::write::content_hash(tenant, Signal::Logs, &body);
-            let decoded = wire::otlp::decode_logs(&body, format, limits)?;
+            let mut decoded = wire::otlp::decode_logs(&body, format, limits)?;
+            let sampled_out = match sampling {
+                Some(Sampling { head, logs: Some(logs) }) => {
+                    HeadSampler::new(head).sample_logs(logs, &mut decoded.columns)
+                }
+                _ => SampledOut::default(),
+            };
             let n_accepted = decoded.columns.len() as u64;
             Ok(Prepared {
                 content,
@@ -280,6 +298,7 @@ fn prepare(
                 body_bytes: body.len(),
                 written: Written::default(),
                 rejected: Rejected::default(),
+                sampled_out,
             })
         }
         Message::RemoteWrite(version) => {
@@ -308,6 +327,7 @@ fn prepare(
                 body_bytes: body.len(),
                 written,
                 rejected: decoded.rejected,
+                sampled_out: SampledOut::default(),
             })
         }
     }

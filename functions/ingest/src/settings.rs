@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use edge::config;
+use model::sampling::head::{HeadSampling, LogSampling, Percentage, RandomnessSource};
 use wire::Limits;
 use wire::otlp::metrics::Translation;
 
@@ -34,6 +35,17 @@ pub struct Settings {
     pub max_sample_age: Option<Duration>,
     /// How far in the future a sample may lie; `None` for any.
     pub max_sample_future: Option<Duration>,
+    /// What is dropped on arrival; `None` for nothing.
+    pub sampling: Option<Sampling>,
+}
+
+/// What of spans and log records is dropped on arrival.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampling {
+    /// How spans are sampled, and log records if they are.
+    pub head: HeadSampling,
+    /// What of a log record decides; `None` to keep all.
+    pub logs: Option<LogSampling>,
 }
 
 /// Resource attributes that become labels of every series: those that Prometheus' guide to OpenTelemetry recommends.
@@ -76,6 +88,7 @@ impl Default for Settings {
             max_series_per_tenant: None,
             max_sample_age: None,
             max_sample_future: None,
+            sampling: None,
         }
     }
 }
@@ -118,12 +131,61 @@ impl Settings {
             optional("SPANDREL_MAX_SAMPLE_AGE_MS", "milliseconds")?.map(Duration::from_millis);
         self.max_sample_future =
             optional("SPANDREL_MAX_SAMPLE_FUTURE_MS", "milliseconds")?.map(Duration::from_millis);
+        self.sampling = Sampling::from_variables(text)?;
         Ok(self)
+    }
+}
+
+impl Sampling {
+    /// What the variables that `text` finds say; `None` where no percentage is given.
+    fn from_variables(
+        text: impl Fn(&'static str) -> Option<String> + Copy,
+    ) -> Result<Option<Self>, config::Error> {
+        let invalid =
+            |name, value: &str, takes| config::Error::Invalid { name, value: value.to_owned(), takes };
+        let name = "SPANDREL_SAMPLING_HEAD_PERCENTAGE";
+        let Some(value) = text(name) else { return Ok(None) };
+        let percentage: Percentage = value.parse().map_err(|_| invalid(name, &value, "a percentage"))?;
+        let usual = HeadSampling::of(percentage);
+        let modes = "hash_seed, proportional or equalizing";
+        let head = HeadSampling {
+            mode: config::parsed(text, "SPANDREL_SAMPLING_HEAD_MODE", usual.mode, modes)?,
+            hash_seed: config::parsed(
+                text,
+                "SPANDREL_SAMPLING_HEAD_SEED",
+                usual.hash_seed,
+                "a number of 32 bits",
+            )?,
+            precision: config::parsed(text, "SPANDREL_SAMPLING_HEAD_PRECISION", usual.precision, "1 to 14")?,
+            fail_closed: config::parsed(
+                text,
+                "SPANDREL_SAMPLING_HEAD_FAIL_CLOSED",
+                usual.fail_closed,
+                "true or false",
+            )?,
+            percentage,
+        };
+        let name = "SPANDREL_SAMPLING_HEAD_LOGS";
+        let logs = match text(name) {
+            None => None,
+            Some(_) => Some(LogSampling {
+                attribute_source: config::parsed(
+                    text,
+                    name,
+                    RandomnessSource::default(),
+                    "traceID or record",
+                )?,
+                from_attribute: text("SPANDREL_SAMPLING_HEAD_LOGS_FROM_ATTRIBUTE"),
+                sampling_priority: text("SPANDREL_SAMPLING_HEAD_LOGS_PRIORITY"),
+            }),
+        };
+        Ok(Some(Self { head, logs }))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use model::sampling::head::Mode;
     use wire::otlp::metrics::TranslationStrategy;
 
     use super::*;
@@ -151,6 +213,7 @@ mod tests {
         assert!(read.translation.promote_scope_metadata);
         assert_eq!((read.max_series_per_tenant, read.limits.max_labels), (Some(9), 128));
         assert_eq!(read.max_sample_age, Some(Duration::from_millis(1500)));
+        assert_eq!(read.sampling, None);
         for (name, value) in [
             ("SPANDREL_OTLP_TRANSLATION_STRATEGY", "x"),
             ("SPANDREL_MAX_LABELS", "-1"),
@@ -158,6 +221,53 @@ mod tests {
         ] {
             let error = settings(&[(name, value)]).expect_err(name);
             assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn sampling_is_off_without_a_percentage() {
+        let read = settings(&[("SPANDREL_SAMPLING_HEAD_MODE", "equalizing")]).expect("settings");
+        assert_eq!(read.sampling, None);
+        let read = settings(&[("SPANDREL_SAMPLING_HEAD_PERCENTAGE", "12.5")]).expect("settings");
+        let usual = HeadSampling::of("12.5".parse().expect("a percentage"));
+        assert_eq!(read.sampling, Some(Sampling { head: usual, logs: None }));
+        let read = settings(&[
+            ("SPANDREL_SAMPLING_HEAD_PERCENTAGE", "12.5"),
+            ("SPANDREL_SAMPLING_HEAD_MODE", "equalizing"),
+            ("SPANDREL_SAMPLING_HEAD_SEED", "7"),
+            ("SPANDREL_SAMPLING_HEAD_PRECISION", "6"),
+            ("SPANDREL_SAMPLING_HEAD_FAIL_CLOSED", "false"),
+            ("SPANDREL_SAMPLING_HEAD_LOGS", "record"),
+            ("SPANDREL_SAMPLING_HEAD_LOGS_FROM_ATTRIBUTE", "unit"),
+        ]);
+        let sampling = read.expect("settings").sampling.expect("a percentage is given");
+        let head = HeadSampling {
+            mode: Mode::Equalizing,
+            hash_seed: 7,
+            precision: "6".parse().expect("a precision"),
+            fail_closed: false,
+            ..usual
+        };
+        let logs = LogSampling {
+            attribute_source: RandomnessSource::Record,
+            from_attribute: Some("unit".to_owned()),
+            sampling_priority: None,
+        };
+        assert_eq!(sampling, Sampling { head, logs: Some(logs) });
+        for (name, value) in [
+            ("SPANDREL_SAMPLING_HEAD_PERCENTAGE", "-1"),
+            ("SPANDREL_SAMPLING_HEAD_MODE", "x"),
+            ("SPANDREL_SAMPLING_HEAD_SEED", "-1"),
+            ("SPANDREL_SAMPLING_HEAD_PRECISION", "15"),
+            ("SPANDREL_SAMPLING_HEAD_FAIL_CLOSED", "x"),
+            ("SPANDREL_SAMPLING_HEAD_LOGS", "traceid"),
+        ] {
+            let error = settings(
+                &[("SPANDREL_SAMPLING_HEAD_PERCENTAGE", "1"), (name, value)]
+                    [usize::from(name.ends_with("PERCENTAGE"))..],
+            );
+            let error = error.expect_err(name).to_string();
+            assert!(error.contains(name), "{error}");
         }
     }
 }

@@ -13,6 +13,7 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use futures::{StreamExt as _, stream};
 use http::{HeaderMap, Request, StatusCode};
+use model::sampling::head::{HeadSampling, LogSampling, Mode};
 use prost::Message as _;
 use storage::Store;
 use storage::faults::{Call, Fault, Faults, FaultyObject, FaultyTable};
@@ -611,6 +612,49 @@ async fn browsers_may_ask_and_send() {
     )
     .await;
     check(Origins::Named(vec!["https://other.example".to_owned()]), "", "").await;
+}
+
+#[tokio::test]
+async fn what_is_sampled_out_is_a_success_and_counted() {
+    let half =
+        HeadSampling { mode: Mode::Equalizing, ..HeadSampling::of("50".parse().expect("a percentage")) };
+    let sampling = |logs| Some(Sampling { head: half, logs });
+    let ingest = Ingest::with(Settings { sampling: sampling(None), ..Settings::default() });
+    // The last seven bytes of an id decide.
+    ingest
+        .post(PROTOBUF, protobuf(vec![span(0x7f), span(0x80), span(1)]))
+        .await
+        .assert_full_success(PROTOBUF);
+    ingest.post(PROTOBUF, protobuf(vec![span(2), span(3)])).await.assert_full_success(PROTOBUF);
+    assert_eq!(ingest.n_objects().await, 1);
+    let lying = Span { trace_state: "ot=th:8".to_owned(), ..span(1) };
+    ingest.post(PROTOBUF, protobuf(vec![lying])).await.assert_full_success(PROTOBUF);
+    let metrics = ingest.metrics();
+    for line in [
+        r#"spandrel_ingest_spans_total{outcome="accepted"} 1"#,
+        r#"spandrel_ingest_spans_total{outcome="rejected"} 0"#,
+        r#"spandrel_ingest_sampled_out_total{signal="traces"} 5"#,
+        r#"spandrel_ingest_sampled_out_total{signal="logs"} 0"#,
+        r#"spandrel_ingest_sampling_errors_total{signal="traces"} 1"#,
+        r#"requests_total{signal="traces",outcome="empty"} 2"#,
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+
+    let record =
+        |trace_id: &str| format!(r#"{{"traceId":"{trace_id}","timeUnixNano":"1764032400000000000"}}"#);
+    let records = [record(TRACE_ID), record(&"a".repeat(32)), record("")].join(",");
+    let logs = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{records}]}}]}}]}}"#);
+    for (settings, n_accepted) in [(None, 3), (Some(LogSampling::default()), 2)] {
+        let ingest = Ingest::with(Settings { sampling: sampling(settings), ..Settings::default() });
+        let mut request = post(JSON, logs.clone());
+        *request.uri_mut() = "/v1/logs".parse().expect("a path");
+        ingest.send(request).await.assert_full_success(JSON);
+        let metrics = ingest.metrics();
+        let accepted = format!(r#"log_records_total{{outcome="accepted"}} {n_accepted}"#);
+        let sampled_out = format!(r#"sampled_out_total{{signal="logs"}} {}"#, 3 - n_accepted);
+        assert!(metrics.contains(&accepted) && metrics.contains(&sampled_out), "{metrics}");
+    }
 }
 
 #[tokio::test]

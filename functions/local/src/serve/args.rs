@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use edge::open::{self, Location};
-use ingest::{Origins, Translation, TranslationStrategy};
+use ingest::{Origins, Sampling, Translation, TranslationStrategy};
+use model::sampling::Precision;
+use model::sampling::head::{HeadSampling, LogSampling, Mode, Percentage, RandomnessSource};
 
 /// Arguments of `spandrel serve`.
 #[derive(Debug, Clone, clap::Args)]
@@ -68,6 +70,9 @@ pub struct Args {
     /// How OTLP metrics become series
     #[command(flatten)]
     pub otlp: OtlpArgs,
+    /// What is dropped on arrival
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// The most labels of a series
     #[arg(long, env = "SPANDREL_MAX_LABELS", value_name = "N", default_value_t = 128)]
     pub max_labels: usize,
@@ -125,6 +130,88 @@ pub struct OtlpArgs {
     /// The scope becomes labels of every series
     #[arg(long = "otlp.promote-scope-metadata", env = "SPANDREL_OTLP_PROMOTE_SCOPE_METADATA")]
     pub promote_scope_metadata: bool,
+}
+
+/// What of spans and log records is dropped on arrival; by the names of the Collector's probabilistic sampler.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SamplingArgs {
+    /// The share of traces that is kept, 0 to 100 [default: all, and nothing is looked at]
+    #[arg(
+        long = "sampling.head-percentage",
+        env = "SPANDREL_SAMPLING_HEAD_PERCENTAGE",
+        value_name = "PERCENT",
+        allow_negative_numbers = true
+    )]
+    pub head_percentage: Option<Percentage>,
+    /// Where randomness comes from: behind SDKs that write thresholds take proportional or equalizing
+    #[arg(
+        long = "sampling.head-mode",
+        env = "SPANDREL_SAMPLING_HEAD_MODE",
+        value_name = "hash_seed|proportional|equalizing",
+        default_value_t = Mode::HashSeed
+    )]
+    pub head_mode: Mode,
+    /// Goes into the hash: equal within a tier of samplers
+    #[arg(
+        long = "sampling.head-seed",
+        env = "SPANDREL_SAMPLING_HEAD_SEED",
+        value_name = "N",
+        default_value_t = 0
+    )]
+    pub head_seed: u32,
+    /// Hex digits of the thresholds of the modes that do not hash
+    #[arg(
+        long = "sampling.head-precision",
+        env = "SPANDREL_SAMPLING_HEAD_PRECISION",
+        value_name = "1..14",
+        default_value_t = Precision::default()
+    )]
+    pub head_precision: Precision,
+    /// Whether what cannot be sampled is dropped
+    #[arg(
+        long = "sampling.head-fail-closed",
+        env = "SPANDREL_SAMPLING_HEAD_FAIL_CLOSED",
+        value_name = "true|false",
+        default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub head_fail_closed: bool,
+    /// Also sample log records, by trace id or by an attribute [default: all are kept]
+    #[arg(long = "sampling.head-logs", env = "SPANDREL_SAMPLING_HEAD_LOGS", value_name = "traceID|record")]
+    pub head_logs: Option<RandomnessSource>,
+    /// The attribute of log records that is hashed where there is no trace id, or none is looked at
+    #[arg(
+        long = "sampling.head-logs-from-attribute",
+        env = "SPANDREL_SAMPLING_HEAD_LOGS_FROM_ATTRIBUTE",
+        value_name = "KEY"
+    )]
+    pub head_logs_from_attribute: Option<String>,
+    /// The attribute of log records with the percentage that a record asks for
+    #[arg(
+        long = "sampling.head-logs-priority",
+        env = "SPANDREL_SAMPLING_HEAD_LOGS_PRIORITY",
+        value_name = "KEY"
+    )]
+    pub head_logs_priority: Option<String>,
+}
+
+impl SamplingArgs {
+    /// What is sampled, if anything is.
+    fn sampling(&self) -> Option<Sampling> {
+        let head = HeadSampling {
+            mode: self.head_mode,
+            percentage: self.head_percentage?,
+            hash_seed: self.head_seed,
+            precision: self.head_precision,
+            fail_closed: self.head_fail_closed,
+        };
+        let logs = self.head_logs.map(|attribute_source| LogSampling {
+            attribute_source,
+            from_attribute: self.head_logs_from_attribute.clone(),
+            sampling_priority: self.head_logs_priority.clone(),
+        });
+        Some(Sampling { head, logs })
+    }
 }
 
 /// On or off.
@@ -214,6 +301,7 @@ impl Args {
             max_series_per_tenant: self.max_series_per_tenant,
             max_sample_age: self.max_sample_age_ms.map(Duration::from_millis),
             max_sample_future: self.max_sample_future_ms.map(Duration::from_millis),
+            sampling: self.sampling.sampling(),
             budget_bytes: self.ingest_budget_bytes,
             timeout: Duration::from_millis(self.ingest_timeout_ms),
             origins: match self.cors_origins.as_str() {
@@ -286,6 +374,35 @@ mod tests {
         assert_eq!(settings.max_sample_age, Some(Duration::from_secs(5)));
         let error = args("--otlp.translation-strategy Other").expect_err("no strategy");
         assert!(error.to_string().contains("NoUTF8EscapingWithSuffixes"), "{error}");
+    }
+
+    #[test]
+    fn what_arrives_is_sampled_as_told() {
+        let sampling = |line: &str| args(line).expect(line).ingest_settings().sampling;
+        assert_eq!(sampling("--sampling.head-mode equalizing"), None);
+        let usual = HeadSampling::of("10".parse().expect("a percentage"));
+        assert_eq!(sampling("--sampling.head-percentage 10"), Some(Sampling { head: usual, logs: None }));
+        let line = "--sampling.head-percentage 10 --sampling.head-mode proportional --sampling.head-seed 3 \
+                    --sampling.head-precision 14 --sampling.head-fail-closed false --sampling.head-logs traceID \
+                    --sampling.head-logs-priority p";
+        let head = HeadSampling {
+            mode: Mode::Proportional,
+            hash_seed: 3,
+            precision: Precision::FULL,
+            fail_closed: false,
+            ..usual
+        };
+        let logs = LogSampling { sampling_priority: Some("p".to_owned()), ..LogSampling::default() };
+        assert_eq!(sampling(line), Some(Sampling { head, logs: Some(logs) }));
+        for (bad, reason) in [
+            ("--sampling.head-percentage -1", "0 or more"),
+            ("--sampling.head-mode hash", "equalizing"),
+            ("--sampling.head-precision 15", "1 to 14"),
+            ("--sampling.head-logs traceid", "traceID or record"),
+        ] {
+            let error = args(bad).expect_err(bad).to_string();
+            assert!(error.contains(reason), "{error}");
+        }
     }
 
     #[test]

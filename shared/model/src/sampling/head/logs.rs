@@ -3,6 +3,7 @@
 //! Source: Collector, processor/probabilisticsamplerprocessor/{README.md,logsprocessor.go}.
 
 use std::borrow::Cow;
+use std::str::FromStr;
 
 use super::{Arrived, HeadSampler, ItemError, Known, Rule, SampledOut};
 use crate::LogColumns;
@@ -34,6 +35,23 @@ pub enum RandomnessSource {
     TraceId,
     /// An attribute of the record.
     Record,
+}
+
+/// A text that names no [`RandomnessSource`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("source of randomness {0:?} is not traceID or record")]
+pub struct UnknownSource(String);
+
+impl FromStr for RandomnessSource {
+    type Err = UnknownSource;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSource> {
+        match text {
+            "traceID" => Ok(Self::TraceId),
+            "record" => Ok(Self::Record),
+            _ => Err(UnknownSource(text.to_owned())),
+        }
+    }
 }
 
 impl HeadSampler {
