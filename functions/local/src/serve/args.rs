@@ -142,7 +142,7 @@ pub struct SamplingArgs {
         value_name = "PERCENT",
         allow_negative_numbers = true
     )]
-    pub head_percentage: Option<Percentage>,
+    pub percentage: Option<Percentage>,
     /// Where randomness comes from: behind SDKs that write thresholds take proportional or equalizing
     #[arg(
         long = "sampling.head-mode",
@@ -150,7 +150,7 @@ pub struct SamplingArgs {
         value_name = "hash_seed|proportional|equalizing",
         default_value_t = Mode::HashSeed
     )]
-    pub head_mode: Mode,
+    pub mode: Mode,
     /// Goes into the hash: equal within a tier of samplers
     #[arg(
         long = "sampling.head-seed",
@@ -158,7 +158,7 @@ pub struct SamplingArgs {
         value_name = "N",
         default_value_t = 0
     )]
-    pub head_seed: u32,
+    pub seed: u32,
     /// Hex digits of the thresholds of the modes that do not hash
     #[arg(
         long = "sampling.head-precision",
@@ -166,7 +166,7 @@ pub struct SamplingArgs {
         value_name = "1..14",
         default_value_t = Precision::default()
     )]
-    pub head_precision: Precision,
+    pub precision: Precision,
     /// Whether what cannot be sampled is dropped
     #[arg(
         long = "sampling.head-fail-closed",
@@ -175,40 +175,40 @@ pub struct SamplingArgs {
         default_value_t = true,
         action = clap::ArgAction::Set
     )]
-    pub head_fail_closed: bool,
+    pub fail_closed: bool,
     /// Also sample log records, by trace id or by an attribute [default: all are kept]
     #[arg(long = "sampling.head-logs", env = "SPANDREL_SAMPLING_HEAD_LOGS", value_name = "traceID|record")]
-    pub head_logs: Option<RandomnessSource>,
+    pub logs: Option<RandomnessSource>,
     /// The attribute of log records that is hashed where there is no trace id, or none is looked at
     #[arg(
         long = "sampling.head-logs-from-attribute",
         env = "SPANDREL_SAMPLING_HEAD_LOGS_FROM_ATTRIBUTE",
         value_name = "KEY"
     )]
-    pub head_logs_from_attribute: Option<String>,
+    pub logs_from_attribute: Option<String>,
     /// The attribute of log records with the percentage that a record asks for
     #[arg(
         long = "sampling.head-logs-priority",
         env = "SPANDREL_SAMPLING_HEAD_LOGS_PRIORITY",
         value_name = "KEY"
     )]
-    pub head_logs_priority: Option<String>,
+    pub logs_priority: Option<String>,
 }
 
 impl SamplingArgs {
     /// What is sampled, if anything is.
     fn sampling(&self) -> Option<Sampling> {
         let head = HeadSampling {
-            mode: self.head_mode,
-            percentage: self.head_percentage?,
-            hash_seed: self.head_seed,
-            precision: self.head_precision,
-            fail_closed: self.head_fail_closed,
+            mode: self.mode,
+            percentage: self.percentage?,
+            hash_seed: self.seed,
+            precision: self.precision,
+            fail_closed: self.fail_closed,
         };
-        let logs = self.head_logs.map(|attribute_source| LogSampling {
+        let logs = self.logs.map(|attribute_source| LogSampling {
             attribute_source,
-            from_attribute: self.head_logs_from_attribute.clone(),
-            sampling_priority: self.head_logs_priority.clone(),
+            from_attribute: self.logs_from_attribute.clone(),
+            sampling_priority: self.logs_priority.clone(),
         });
         Some(Sampling { head, logs })
     }

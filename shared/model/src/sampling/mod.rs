@@ -7,11 +7,14 @@
 //! - [`threshold`]: the two numbers and their texts.
 //! - [`tracestate`]: where spans carry them, and the weight of a span.
 //! - [`head`]: the decision on each item as it arrives, as the Collector's probabilistic sampler makes it.
+//! - [`policy`]: the decision on whole traces that are stored already.
 
 pub mod head;
+pub mod policy;
 pub mod threshold;
 pub mod tracestate;
 
 pub use head::{HeadSampler, HeadSampling, LogSampling};
+pub use policy::{Policy, TraceFacts};
 pub use threshold::{Precision, Randomness, Threshold};
 pub use tracestate::TraceState;
