@@ -1,7 +1,7 @@
 //! Head sampling: the decision on each item as it arrives, as the Collector's probabilistic sampler makes it.
 //!
-//! what the item brings ([`Arrived`]) → the mode's randomness and threshold → an override by priority → kept or not,
-//! and what a kept item carries from then on ([`Marks`]). [`spans`] and [`logs`] read and write that where each signal
+//! what the item brings (`Arrived`) → the mode's randomness and threshold → an override by priority → kept or not,
+//! and what a kept item carries from then on (`Marks`). `spans` and `logs` read and write that where each signal
 //! has it. The same settings decide alike on every item of a trace, on any machine.
 //! Source: Collector, processor/probabilisticsamplerprocessor/sampler_mode.go.
 
@@ -286,7 +286,7 @@ mod tests {
         text.parse().expect("an id")
     }
 
-    /// Source: contracts/collector-features.md, section 4.2.
+    /// Calculated apart from this code by the rules of the Collector's fnvhasher.go and sampler_mode.go.
     #[test]
     fn hashes_are_those_of_the_collector() {
         let check = |seed: u32, trace_id: &str, hash: u32, bucket: u64, randomness: &str| {
@@ -301,7 +301,7 @@ mod tests {
         check(22, "4bf92f3577b34da6a3ce929d0e0e4736", 0x5610_306b, 12395, "3e50158161306b");
     }
 
-    /// Source: contracts/collector-features.md, section 4.2, and the Collector's tracesprocessor_test.go.
+    /// Calculated apart from this code by the rule of sampler_mode.go; some are of tracesprocessor_test.go.
     #[test]
     fn percentages_become_thresholds_of_fourteen_bits() {
         let check = |percentage: &str, expect: &str| {

@@ -174,7 +174,7 @@ mod tests {
         check(HALF, "a=1,ot=th:0,b=2", "50", 14, both("ot=th:8,a=1,b=2"));
     }
 
-    /// Source: contracts/collector-features.md, section 4.2.
+    /// Calculated apart from this code by the rules of the Collector's fnvhasher.go and sampler_mode.go.
     #[test]
     fn a_hash_is_written_as_randomness() {
         let kept = sample(settings(Mode::HashSeed, "50"), "0102030405060708090a0b0c0d0e0f10", "");
