@@ -1,4 +1,8 @@
 //! Counts each storage call and its bytes: requests are the bill, so each request knows what it cost.
+//!
+//! The units of the table are those in which DynamoDB bills, counted call by call because each call is rounded up by
+//! itself; sums of bytes do not give them. Repetitions inside of a store's client are not seen here.
+//! Source: Amazon DynamoDB Developer Guide, "DynamoDB read and write operations" and "Item sizes and formats".
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,9 +14,21 @@ use crate::Result;
 use crate::kv::{Condition, Item, Key, KeyValue, NewItem, Outcome, Page, SortRange, Write};
 use crate::object::{Object, ObjectMeta, PutOutcome};
 
+/// Bytes up to which a write is one unit.
+const WRITE_UNIT_BYTES: usize = 1024;
+/// Bytes up to which a strongly consistent read, which all of ours are, is one unit.
+const READ_UNIT_BYTES: usize = 4096;
+/// What a write in a transaction costs in place of one unit.
+const UNITS_IN_TRANSACTION: usize = 2;
+/// What an item has beside key and value: the names of its attributes, and its version (a number of up to 20 digits,
+/// two a byte).
+const ITEM_OVERHEAD_BYTES: usize = 8 + 11;
+
 /// Counters of storage calls; shared by everything that one request does.
 #[derive(Debug, Default)]
 pub struct Calls {
+    /// Counters in which each call counts too.
+    within: Option<Arc<Calls>>,
     object_puts: AtomicU64,
     object_gets: AtomicU64,
     object_lists: AtomicU64,
@@ -23,6 +39,8 @@ pub struct Calls {
     table_writes: AtomicU64,
     table_bytes_read: AtomicU64,
     table_bytes_written: AtomicU64,
+    table_read_units: AtomicU64,
+    table_write_units: AtomicU64,
 }
 
 /// What [`Calls`] counted.
@@ -48,9 +66,20 @@ pub struct Usage {
     pub table_bytes_read: u64,
     /// Bytes of keys and values written to the table.
     pub table_bytes_written: u64,
+    /// Read units: 4 KB each, every call rounded up.
+    pub table_read_units: u64,
+    /// Write units: 1 KB each, every write rounded up; those of a transaction count twice. A removal is taken for one
+    /// unit, for the size of what it removes is not known.
+    pub table_write_units: u64,
 }
 
 impl Calls {
+    /// Counters of a part: whatever they count is counted in `whole` as well, at once, so that a sum lacks nothing even
+    /// where the part is given up half-way.
+    pub fn within(whole: Arc<Self>) -> Self {
+        Self { within: Some(whole), ..Self::default() }
+    }
+
     /// What was counted so far.
     pub fn usage(&self) -> Usage {
         Usage {
@@ -64,12 +93,58 @@ impl Calls {
             table_writes: self.table_writes.load(Relaxed),
             table_bytes_read: self.table_bytes_read.load(Relaxed),
             table_bytes_written: self.table_bytes_written.load(Relaxed),
+            table_read_units: self.table_read_units.load(Relaxed),
+            table_write_units: self.table_write_units.load(Relaxed),
         }
+    }
+
+    fn count(&self, counter: fn(&Self) -> &AtomicU64, by: usize) {
+        counter(self).fetch_add(by as u64, Relaxed);
+        if let Some(whole) = &self.within {
+            whole.count(counter, by);
+        }
+    }
+
+    /// What one read of the table found; finding nothing costs a unit too.
+    fn count_found(&self, item_bytes: usize, value_bytes: usize) {
+        self.count(|of| &of.table_bytes_read, value_bytes);
+        self.count(|of| &of.table_read_units, item_bytes.div_ceil(READ_UNIT_BYTES).max(1));
+    }
+
+    fn count_item(&self, key: &Key, item: Option<&Item>) {
+        let item_bytes = item.map_or(0, |item| item_bytes(key, &item.value));
+        self.count_found(item_bytes, item.map_or(0, |item| item.value.len()));
+    }
+
+    fn count_write(&self, key: &Key, value: Option<&[u8]>, units_per_kilobyte: usize) {
+        let bytes = key.partition.len() + key.sort.len() + value.map_or(0, <[u8]>::len);
+        let units = value.map_or(1, |value| item_bytes(key, value).div_ceil(WRITE_UNIT_BYTES));
+        self.count(|of| &of.table_writes, 1);
+        self.count(|of| &of.table_bytes_written, bytes);
+        self.count(|of| &of.table_write_units, units * units_per_kilobyte);
     }
 }
 
-fn count(counter: &AtomicU64, by: usize) {
-    counter.fetch_add(by as u64, Relaxed);
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.object_puts += other.object_puts;
+        self.object_gets += other.object_gets;
+        self.object_lists += other.object_lists;
+        self.object_deletes += other.object_deletes;
+        self.bytes_written += other.bytes_written;
+        self.bytes_read += other.bytes_read;
+        self.table_reads += other.table_reads;
+        self.table_writes += other.table_writes;
+        self.table_bytes_read += other.table_bytes_read;
+        self.table_bytes_written += other.table_bytes_written;
+        self.table_read_units += other.table_read_units;
+        self.table_write_units += other.table_write_units;
+    }
+}
+
+/// What DynamoDB takes for an item's size.
+fn item_bytes(key: &Key, value: &[u8]) -> usize {
+    key.partition.len() + key.sort.len() + value.len() + ITEM_OVERHEAD_BYTES
 }
 
 /// An object store whose calls are counted.
@@ -88,37 +163,37 @@ impl MeteredObject {
 #[async_trait::async_trait]
 impl Object for MeteredObject {
     async fn put_if_absent(&self, key: &str, body: Bytes) -> Result<PutOutcome> {
-        count(&self.calls.object_puts, 1);
-        count(&self.calls.bytes_written, body.len());
+        self.calls.count(|of| &of.object_puts, 1);
+        self.calls.count(|of| &of.bytes_written, body.len());
         self.inner.put_if_absent(key, body).await
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>> {
-        count(&self.calls.object_gets, 1);
+        self.calls.count(|of| &of.object_gets, 1);
         let bytes = self.inner.get_range(key, range).await?;
-        count(&self.calls.bytes_read, bytes.as_ref().map_or(0, Bytes::len));
+        self.calls.count(|of| &of.bytes_read, bytes.as_ref().map_or(0, Bytes::len));
         Ok(bytes)
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        count(&self.calls.object_gets, 1);
+        self.calls.count(|of| &of.object_gets, 1);
         let bytes = self.inner.get(key).await?;
-        count(&self.calls.bytes_read, bytes.as_ref().map_or(0, Bytes::len));
+        self.calls.count(|of| &of.bytes_read, bytes.as_ref().map_or(0, Bytes::len));
         Ok(bytes)
     }
 
     async fn head(&self, key: &str) -> Result<Option<u64>> {
-        count(&self.calls.object_gets, 1);
+        self.calls.count(|of| &of.object_gets, 1);
         self.inner.head(key).await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        count(&self.calls.object_deletes, 1);
+        self.calls.count(|of| &of.object_deletes, 1);
         self.inner.delete(key).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>> {
-        count(&self.calls.object_lists, 1);
+        self.calls.count(|of| &of.object_lists, 1);
         self.inner.list(prefix, after, limit).await
     }
 }
@@ -134,26 +209,23 @@ impl MeteredKeyValue {
     pub fn new(inner: Arc<dyn KeyValue>, calls: Arc<Calls>) -> Self {
         Self { inner, calls }
     }
-
-    fn count_write(&self, key: &Key, value_bytes: usize) {
-        count(&self.calls.table_writes, 1);
-        count(&self.calls.table_bytes_written, key.partition.len() + key.sort.len() + value_bytes);
-    }
 }
 
 #[async_trait::async_trait]
 impl KeyValue for MeteredKeyValue {
     async fn get(&self, key: &Key) -> Result<Option<Item>> {
-        count(&self.calls.table_reads, 1);
+        self.calls.count(|of| &of.table_reads, 1);
         let item = self.inner.get(key).await?;
-        count(&self.calls.table_bytes_read, item.as_ref().map_or(0, |item| item.value.len()));
+        self.calls.count_item(key, item.as_ref());
         Ok(item)
     }
 
     async fn batch_get(&self, keys: &[Key]) -> Result<Vec<Option<Item>>> {
-        count(&self.calls.table_reads, keys.len());
+        self.calls.count(|of| &of.table_reads, keys.len());
         let items = self.inner.batch_get(keys).await?;
-        count(&self.calls.table_bytes_read, items.iter().flatten().map(|item| item.value.len()).sum());
+        for (key, item) in keys.iter().zip(&items) {
+            self.calls.count_item(key, item.as_ref());
+        }
         Ok(items)
     }
 
@@ -164,31 +236,90 @@ impl KeyValue for MeteredKeyValue {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page> {
-        count(&self.calls.table_reads, 1);
+        self.calls.count(|of| &of.table_reads, 1);
         let page = self.inner.range(partition, range, after, limit).await?;
-        let bytes =
+        let bytes: usize =
             page.items.iter().map(|(sort, item)| partition.len() + sort.len() + item.value.len()).sum();
-        count(&self.calls.table_bytes_read, bytes);
+        self.calls.count_found(bytes + page.items.len() * ITEM_OVERHEAD_BYTES, bytes);
         Ok(page)
     }
 
     async fn put(&self, key: Key, item: NewItem, condition: Condition) -> Result<Outcome> {
-        self.count_write(&key, item.value.len());
+        self.calls.count_write(&key, Some(&item.value), 1);
         self.inner.put(key, item, condition).await
     }
 
     async fn transact(&self, writes: Vec<Write>) -> Result<Outcome> {
+        let units = match &writes[..] {
+            // DynamoDB has these without a transaction, and `kv::dynamodb` makes none of them.
+            [Write::Put(..) | Write::Delete(_, Condition::None)] => 1,
+            _ => UNITS_IN_TRANSACTION,
+        };
         for write in &writes {
             match write {
-                Write::Put(key, item, _) => self.count_write(key, item.value.len()),
-                Write::Delete(key, _) | Write::Check(key, _) => self.count_write(key, 0),
+                Write::Put(key, item, _) => self.calls.count_write(key, Some(&item.value), units),
+                Write::Delete(key, _) | Write::Check(key, _) => self.calls.count_write(key, None, units),
             }
         }
         self.inner.transact(writes).await
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {
-        self.count_write(key, 0);
+        self.calls.count_write(key, None, 1);
         self.inner.delete(key).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::memory::MemoryTable;
+
+    #[tokio::test]
+    async fn units_are_rounded_up_call_by_call() {
+        let whole = Arc::new(Calls::default());
+        let table: Arc<dyn KeyValue> = Arc::new(MemoryTable::new());
+        let mut sum = Usage::default();
+        let next = || {
+            let calls = Arc::new(Calls::within(Arc::clone(&whole)));
+            (MeteredKeyValue::new(Arc::clone(&table), Arc::clone(&calls)), calls)
+        };
+        let mut check = |doing: &str, calls: &Calls, reads: u64, writes: u64| {
+            let usage = calls.usage();
+            assert_eq!((usage.table_read_units, usage.table_write_units), (reads, writes), "{doing}");
+            sum += usage;
+            assert_eq!(whole.usage(), sum, "{doing}");
+        };
+        let key = |sort: &str| Key::new("p", sort);
+        let item = |bytes: usize| NewItem::lasting(vec![0; bytes]);
+
+        // Partition 1 + sort key 1 + 19 around it: 1,003 bytes of value are just a unit.
+        let (metered, calls) = next();
+        metered.put(key("a"), item(1003), Condition::None).await.expect("memory");
+        check("1,024 bytes", &calls, 0, 1);
+        let (metered, calls) = next();
+        metered.put(key("b"), item(1004), Condition::None).await.expect("memory");
+        check("1,025 bytes", &calls, 0, 2);
+        let (metered, calls) = next();
+        let small = Write::Put(key("c"), item(1), Condition::None);
+        metered.transact(vec![small.clone()]).await.expect("memory");
+        check("one write is no transaction", &calls, 0, 1);
+        let (metered, calls) = next();
+        let large = Write::Put(key("d"), item(4000), Condition::None);
+        metered.transact(vec![small, large, Write::Check(key("a"), Condition::None)]).await.expect("memory");
+        check("(1 + 4 + 1 units) twice", &calls, 0, 12);
+        let (metered, calls) = next();
+        metered.delete(&key("b")).await.expect("memory");
+        check("a removal", &calls, 0, 1);
+
+        let (metered, calls) = next();
+        metered.get(&key("nothing")).await.expect("memory");
+        check("nothing", &calls, 1, 0);
+        let (metered, calls) = next();
+        metered.batch_get(&[key("a"), key("c"), key("d"), key("nothing")]).await.expect("memory");
+        check("each by itself: 1,024, 22, 4,021 bytes and none", &calls, 4, 0);
+        let (metered, calls) = next();
+        metered.range("p", SortRange::ALL, None, 100).await.expect("memory");
+        check("1,024 + 22 + 4,021 bytes together", &calls, 2, 0);
     }
 }
