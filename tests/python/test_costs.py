@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import Counter
 
 import pytest
 import requests
@@ -11,10 +12,19 @@ import remote_write
 from spandrel import Server
 
 
-def calls(server):
-    """Storage calls so far, by kind, from `/metrics`."""
+def values(server, family):
+    """The values of a family in `/metrics`, with their labels as dictionaries."""
     text = requests.get(server.http + "/metrics", timeout=10).text
-    return {kind: int(n) for kind, n in re.findall(r'^spandrel_storage_calls_total\{call="(\w+)"\} (\d+)$', text, re.MULTILINE)}
+    lines = re.findall(rf"^{family}\{{(.*)\}} (\d+)$", text, re.MULTILINE)
+    return [(dict(re.findall(r'(\w+)="(.*?)"', labels)), int(n)) for labels, n in lines]
+
+
+def calls(server):
+    """Storage calls so far, by kind, of all functions and tenants together."""
+    found = Counter()
+    for labels, n in values(server, "spandrel_storage_calls_total"):
+        found[labels["call"]] += n
+    return found
 
 
 def cost(server, action):
@@ -66,16 +76,29 @@ def test_the_log_says_what_a_request_cost(tmp_path, door):
     path = "/v1/traces" if door == "ingest" else "/jaeger/api/traces/"
     (line,) = [line for line in server.log().splitlines() if "spandrel::access" in line and f'path="{path}' in line]
     fields = dict(re.findall(r'(\w+)="?([^" ]*)"?', line))
-    assert fields["tenant"] == "default", line
-    counts = ("object_puts", "table_writes") if door == "ingest" else ("object_gets", "table_reads")
+    assert (fields["function"], fields["tenant"]) == (door, "default"), line
+    counts = ("object_puts", "table_write_units") if door == "ingest" else ("object_gets", "table_read_units")
     assert all(int(fields[name]) > 0 for name in counts), line
 
 
 def read_bytes(server):
-    """Bytes read from objects so far, from `/metrics`."""
-    text = requests.get(server.http + "/metrics", timeout=10).text
-    (found,) = re.findall(r'^spandrel_storage_bytes_total\{store="objects",direction="read"\} (\d+)$', text, re.MULTILINE)
-    return int(found)
+    """Bytes read from objects so far."""
+    found = values(server, "spandrel_storage_bytes_total")
+    return sum(n for labels, n in found if (labels["direction"], labels["store"]) == ("read", "objects"))
+
+
+def test_metrics_say_which_function_did_it_for_which_tenant(server):
+    headers = {"X-Scope-OrgID": "team-a"}
+    body = otlp.request(service="shop", n_spans=3).SerializeToString()
+    sent = requests.post(server.http + "/v1/traces", body, headers={**headers, "Content-Type": "application/x-protobuf"}, timeout=10)
+    assert sent.status_code == 200
+    assert requests.get(server.http + "/jaeger/api/services", headers=headers, timeout=10).json()["data"] == ["shop"]
+    found = {tuple(labels.values()): n for labels, n in values(server, "spandrel_storage_calls_total")}
+    assert found["ingest", "team-a", "object_put"] == 1
+    assert found["query", "team-a", "table_read"] >= 1
+    assert found["query", "team-a", "object_put"] == 0
+    units = {tuple(labels.values()): n for labels, n in values(server, "spandrel_storage_table_units_total")}
+    assert units["ingest", "team-a", "write"] >= 2, "the index item, and what the table learns at first"
 
 
 def test_a_query_costs_what_it_needs_not_what_is_stored(tmp_path):

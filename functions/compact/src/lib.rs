@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge::config::{self, parsed};
+use edge::ledger::Ledger;
 use serde_json::{Value, json};
 use storage::compact::{Report, Settings};
-use storage::{Calls, Store};
+use storage::Store;
 use tokio::sync::watch;
 
 pub use metrics::Metrics;
@@ -27,6 +28,8 @@ pub struct Compactor {
     pub owner: String,
     /// What was done so far.
     pub metrics: Arc<Metrics>,
+    /// What that cost.
+    pub ledger: Arc<Ledger>,
 }
 
 impl Compactor {
@@ -35,7 +38,7 @@ impl Compactor {
     /// # Errors
     /// As [`storage::compact::run`].
     pub async fn pass(&self) -> storage::Result<Report> {
-        let calls = Arc::new(Calls::default());
+        let calls = self.ledger.calls("compact", None);
         let now_s = edge::clock::now_s();
         let outcome = storage::compact::run(&self.store, &self.settings, &self.owner, now_s, &calls).await;
         self.metrics.count(outcome.as_ref().ok());
@@ -55,6 +58,10 @@ impl Compactor {
                 object_puts = usage.object_puts,
                 table_reads = usage.table_reads,
                 table_writes = usage.table_writes,
+                table_read_units = usage.table_read_units,
+                table_write_units = usage.table_write_units,
+                bytes_read = usage.bytes_read,
+                bytes_written = usage.bytes_written,
                 "compacted"
             ),
             Ok(_) => {}

@@ -32,6 +32,8 @@ pub struct RequestId(pub Arc<str>);
 /// What a handler tells the access log: it puts this into its response's extensions.
 #[derive(Debug, Clone, Default)]
 pub struct Served {
+    /// Which function answered: `ingest`, `query`, …
+    pub function: &'static str,
     /// Whose data it was.
     pub tenant: Option<TenantId>,
     /// What it cost.
@@ -221,6 +223,7 @@ fn new_id() -> String {
     format!("{:08x}-{:x}", *PROCESS, NEXT.fetch_add(1, Relaxed))
 }
 
+/// The access log's line. `spandrel cost logs` adds these fields up: a name that changes here changes there.
 fn log(asked: &Asked, response: &Response, id: &RequestId, took: Duration) {
     const TARGET: &str = "spandrel::access";
     let status = response.status().as_u16();
@@ -237,14 +240,19 @@ fn log(asked: &Asked, response: &Response, id: &RequestId, took: Duration) {
     let took_ms = took.as_micros() as f64 / 1e3;
     let served = response.extensions().get::<Served>();
     let tenant = served.and_then(|served| served.tenant.as_ref()).map_or("", TenantId::as_str);
+    let function = served.map_or("", |served| served.function);
     let usage = served.map(|served| served.usage).unwrap_or_default();
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
-                target: TARGET, method, path, status, took_ms, tenant, request_id,
+                target: TARGET, method, path, status, took_ms, function, tenant, request_id,
                 object_puts = usage.object_puts, object_gets = usage.object_gets,
+                object_lists = usage.object_lists, object_deletes = usage.object_deletes,
                 object_bytes_written = usage.bytes_written, object_bytes_read = usage.bytes_read,
-                table_reads = usage.table_reads, table_writes = usage.table_writes, "request"
+                table_reads = usage.table_reads, table_writes = usage.table_writes,
+                table_bytes_read = usage.table_bytes_read, table_bytes_written = usage.table_bytes_written,
+                table_read_units = usage.table_read_units, table_write_units = usage.table_write_units,
+                "request"
             )
         };
     }

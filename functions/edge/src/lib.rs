@@ -8,6 +8,7 @@
 //! - [`lambda`]: events of API Gateway, function URLs and ALB to requests, responses to events.
 //! - [`open`]: stores from locations such as `s3://bucket/prefix`.
 //! - [`config`]: the environment of a Lambda function.
+//! - [`ledger`]: storage calls by function and tenant.
 //! - [`health`], [`metrics`], [`logging`], [`clock`].
 
 pub mod clock;
@@ -15,6 +16,7 @@ pub mod config;
 pub mod guard;
 pub mod health;
 pub mod lambda;
+pub mod ledger;
 pub mod logging;
 pub mod metrics;
 pub mod open;

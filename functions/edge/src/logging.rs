@@ -14,9 +14,11 @@ pub enum Style {
     Text,
 }
 
-/// Starts logging and sends panics to it. `SPANDREL_LOG`, else `RUST_LOG`, filters as `tracing_subscriber::EnvFilter`
+/// Starts logging and sends panics to it. `SPANDREL_LOG_STYLE=json` makes [`Style::Text`] the other one. `SPANDREL_LOG`, else `RUST_LOG`, filters as `tracing_subscriber::EnvFilter`
 /// has it; a second call does nothing.
 pub fn init(style: Style) {
+    let is_json = crate::config::variable("SPANDREL_LOG_STYLE").is_some_and(|said| said == "json");
+    let style = if is_json { Style::Json } else { style };
     let default = match style {
         Style::Json => "info",
         Style::Text => "info,spandrel::access=warn",

@@ -1,6 +1,7 @@
 //! Counters, and the page that shows them in Prometheus' text format.
 //!
 //! Each function keeps its own struct of [`Counter`]s and writes them onto a [`Page`]; there is no global registry.
+//! Storage calls are in [`crate::ledger`].
 //! Source of the format: Prometheus, exposition formats, text 0.0.4.
 
 use std::fmt::Write as _;
@@ -40,32 +41,6 @@ impl Page {
     /// A family of values that go up and down.
     pub fn gauges(&mut self, name: &str, help: &str, values: &[(&str, u64)]) {
         self.family(name, help, "gauge", values);
-    }
-
-    /// The calls and bytes of the stores.
-    pub fn storage(&mut self, usage: &storage::Usage) {
-        self.counters(
-            "spandrel_storage_calls_total",
-            "Storage calls by kind; these are what the provider bills.",
-            &[
-                (r#"call="object_put""#, usage.object_puts),
-                (r#"call="object_get""#, usage.object_gets),
-                (r#"call="object_list""#, usage.object_lists),
-                (r#"call="object_delete""#, usage.object_deletes),
-                (r#"call="table_read""#, usage.table_reads),
-                (r#"call="table_write""#, usage.table_writes),
-            ],
-        );
-        self.counters(
-            "spandrel_storage_bytes_total",
-            "Bytes moved by storage calls.",
-            &[
-                (r#"store="objects",direction="written""#, usage.bytes_written),
-                (r#"store="objects",direction="read""#, usage.bytes_read),
-                (r#"store="table",direction="written""#, usage.table_bytes_written),
-                (r#"store="table",direction="read""#, usage.table_bytes_read),
-            ],
-        );
     }
 
     /// The page.

@@ -24,6 +24,7 @@ use axum::Router;
 use axum::extract::{Request, State as Extracted};
 use axum::response::Response;
 use edge::guard::{Asked, Failure};
+use edge::ledger::Ledger;
 use storage::write::Writer;
 use tokio::sync::Semaphore;
 use wire::otlp::Format;
@@ -50,11 +51,15 @@ struct Shared {
     cpu: Arc<Semaphore>,
     metrics: Metrics,
     series: SeriesGuard,
+    ledger: Arc<Ledger>,
 }
 
+/// The name of this function in logs and metrics.
+const FUNCTION: &str = "ingest";
+
 impl State {
-    /// Ingestion into `writer`.
-    pub fn new(writer: Arc<Writer>, settings: Settings) -> Self {
+    /// Ingestion into `writer`, whose storage calls are added up in `ledger`.
+    pub fn new(writer: Arc<Writer>, settings: Settings, ledger: Arc<Ledger>) -> Self {
         let budget = Budget::new(settings.budget_bytes, settings.budget_wait);
         let cpu = Arc::new(Semaphore::new(settings.cpu_permits.max(1)));
         Self(Arc::new(Shared {
@@ -64,6 +69,7 @@ impl State {
             cpu,
             metrics: Metrics::default(),
             series: SeriesGuard::default(),
+            ledger,
         }))
     }
 

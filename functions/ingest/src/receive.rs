@@ -83,7 +83,7 @@ pub(crate) async fn serve(shared: &Arc<Shared>, request: Request, endpoint: Endp
     let protocol = rules::protocol(endpoint, request.headers());
     let request_id = request.extensions().get::<RequestId>().cloned();
     let tenant = edge::tenant(request.headers());
-    let calls = Arc::new(Calls::default());
+    let calls = shared.ledger.calls(crate::FUNCTION, tenant.as_ref().ok());
     let after = shared.settings.timeout;
 
     let work = edge::guard::caught(store(shared, request, endpoint, &tenant, &calls));
@@ -104,7 +104,11 @@ pub(crate) async fn serve(shared: &Arc<Shared>, request: Request, endpoint: Endp
         }
         refusal.response(protocol)
     });
-    response.extensions_mut().insert(Served { tenant: tenant.ok(), usage: calls.usage() });
+    response.extensions_mut().insert(Served {
+        function: crate::FUNCTION,
+        tenant: tenant.ok(),
+        usage: calls.usage(),
+    });
     response
 }
 

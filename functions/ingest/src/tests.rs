@@ -55,7 +55,7 @@ impl Ingest {
             table: Arc::new(FaultyTable::new(Arc::new(MemoryTable::new()), faults.clone())),
             layout: TableLayout { shards: 1 },
         };
-        let state = State::new(Arc::new(Writer::new(store)), settings);
+        let state = State::new(Arc::new(Writer::new(store)), settings, Arc::default());
         Self { router: router(state.clone()), state, objects, faults, is_panicking }
     }
 
@@ -664,7 +664,12 @@ async fn the_log_gets_tenant_and_cost() {
     let response = ingest.router.clone().oneshot(request).await.expect("a router does not fail");
     let served = response.extensions().get::<edge::guard::Served>().expect("what was served");
     assert_eq!(served.tenant.as_ref().map(model::TenantId::as_str), Some("default"));
-    assert_eq!(served.usage.object_puts, 1);
+    assert_eq!((served.function, served.usage.object_puts), ("ingest", 1));
+    let mut page = edge::metrics::Page::default();
+    ingest.state.0.ledger.write(&mut page);
+    let line = r#"spandrel_storage_calls_total{function="ingest",tenant="default",call="object_put"} 1"#;
+    let page = page.finish();
+    assert!(page.contains(line), "{page}");
     assert_eq!(response.status(), StatusCode::OK);
 }
 

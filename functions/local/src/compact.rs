@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::compact::{Compactor, Metrics};
+use edge::ledger::Ledger;
 use storage::Store;
 use storage::compact::Settings;
 use tokio::sync::watch;
@@ -36,7 +37,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         let store = args.stores.open().await?;
         let settings =
             Settings { everything: args.everything, ..::compact::settings(edge::config::variable)? };
-        let compactor = Compactor { store, settings, owner: args.stores.owner(), metrics: Arc::default() };
+        let compactor = Compactor { store, settings, owner: args.stores.owner(), metrics: Arc::default(), ledger: Arc::default() };
         Ok::<_, Box<dyn Error>>(compactor.pass().await?)
     })?;
     let text = if args.json {
@@ -73,11 +74,12 @@ pub(crate) fn start_ticker(
     store: Store,
     owner: String,
     interval: Duration,
+    ledger: &Arc<Ledger>,
     stop: watch::Receiver<bool>,
 ) -> Result<Arc<Metrics>, Box<dyn Error>> {
     let metrics: Arc<Metrics> = Arc::default();
     let settings = ::compact::settings(edge::config::variable)?;
-    let compactor = Compactor { store, settings, owner, metrics: Arc::clone(&metrics) };
+    let compactor = Compactor { store, settings, owner, metrics: Arc::clone(&metrics), ledger: Arc::clone(ledger) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new()
         .name("compact".to_owned())

@@ -13,7 +13,10 @@ mod form;
 mod reads;
 mod respond;
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use edge::ledger::Ledger;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -26,7 +29,12 @@ pub struct State {
     pub timeout: Duration,
     /// The time now, in ns since the epoch.
     pub clock: fn() -> i64,
+    /// Where storage calls are added up.
+    pub ledger: Arc<Ledger>,
 }
+
+/// The name of this function in logs and metrics.
+const FUNCTION: &str = "query";
 
 /// All query APIs for the one endpoint: Jaeger's at `/jaeger/api/…`, Prometheus' at `/prometheus/api/v1/…`, and both
 /// without these prefixes for clients that take no path.

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
                 inline_bytes: usize::MAX,
                 ..defaults
             },
+            Arc::default(),
         );
         let router = health::router().merge(ingest::router(state));
         let door = Door::new(router, ingest::failure).below(&settings.base_path);

@@ -10,11 +10,10 @@ mod routes;
 
 use std::error::Error;
 use std::io::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use edge::guard::Door;
-use storage::{Calls, Store};
+use edge::ledger::Ledger;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -47,8 +46,7 @@ fn worker_threads() -> usize {
 
 async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let (objects, index) = args.locations()?;
-    let calls = Arc::new(Calls::default());
-    let store: Store = edge::open::open(&objects, &index, args.shards(&index)).await?.metered(&calls);
+    let store = edge::open::open(&objects, &index, args.shards(&index)).await?;
 
     let mut signals = Signals::new()?;
     let mut server = Server::default();
@@ -68,17 +66,18 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let addresses = Addresses { http, jaeger, prometheus, health };
 
     let (stop, stopped) = watch::channel(false);
+    let ledger = Arc::new(Ledger::default());
     let compaction = match args.compact_interval_ms {
         0 => None,
         interval_ms => {
             let owner = crate::stores::owner(args.object_store.is_none());
             let interval = Duration::from_millis(interval_ms);
-            Some(crate::compact::start_ticker(store.clone(), owner, interval, stopped.clone())?)
+            Some(crate::compact::start_ticker(store.clone(), owner, interval, &ledger, stopped.clone())?)
         }
     };
     let start_page = StartPage::new(&addresses, &args);
     let announcement = format!("{}{}\n", start_page.text, page::listening(&addresses));
-    let roles = routes::Roles::new(&args, store, calls, compaction, start_page);
+    let roles = routes::Roles::new(&args, store, ledger, compaction, start_page);
     let one_endpoint = Door::new(roles.one_endpoint(), routes::failure);
     server.open("http", &one_endpoint);
     server.open("jaeger", &Door::new(roles.jaeger(), routes::failure));

@@ -8,13 +8,14 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, post};
-use edge::guard::{Asked, Failure};
+use edge::guard::{Asked, Failure, Served};
 use edge::health;
+use edge::ledger::Ledger;
 use edge::metrics::{self, Page};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
+use storage::Store;
 use storage::write::Writer;
-use storage::{Calls, Store};
 use tower::ServiceExt as _;
 
 use super::args::Args;
@@ -24,29 +25,31 @@ use super::page::StartPage;
 pub(crate) struct Roles {
     ingest: ingest::State,
     query: query::State,
-    calls: Arc<Calls>,
+    ledger: Arc<Ledger>,
     compaction: Option<Arc<compact::Metrics>>,
     start_page: Arc<StartPage>,
 }
 
 impl Roles {
-    /// All roles over `store`, whose calls `calls` counts; `compaction` counts what is merged beside them.
+    /// All roles over `store`, whose calls they count in `ledger`; `compaction` counts what is merged beside them.
     pub(crate) fn new(
         args: &Args,
         store: Store,
-        calls: Arc<Calls>,
+        ledger: Arc<Ledger>,
         compaction: Option<Arc<compact::Metrics>>,
         start_page: StartPage,
     ) -> Self {
+        let writer = Arc::new(Writer::new(store.clone()));
         Self {
-            ingest: ingest::State::new(Arc::new(Writer::new(store.clone())), args.ingest_settings()),
+            ingest: ingest::State::new(writer, args.ingest_settings(), Arc::clone(&ledger)),
             query: query::State {
                 store,
                 limits: storage::read::Limits::default(),
                 timeout: Duration::from_millis(args.query_timeout_ms),
                 clock: edge::clock::now_ns,
+                ledger: Arc::clone(&ledger),
             },
-            calls,
+            ledger,
             compaction,
             start_page: Arc::new(start_page),
         }
@@ -80,7 +83,7 @@ impl Roles {
     }
 
     fn operations(&self) -> Router {
-        let (ingest, calls) = (self.ingest.clone(), Arc::clone(&self.calls));
+        let (ingest, ledger) = (self.ingest.clone(), Arc::clone(&self.ledger));
         let compaction = self.compaction.clone();
         let metrics = move || {
             let mut page = Page::default();
@@ -88,18 +91,23 @@ impl Roles {
             if let Some(compaction) = &compaction {
                 compaction.write(&mut page);
             }
-            page.storage(&calls.usage());
+            ledger.write(&mut page);
             page.gauges("spandrel_build_info", "The version of this program.", &[(BUILD, 1)]);
             std::future::ready(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page.finish()))
         };
-        let store = self.query.store.clone();
+        let (store, ledger) = (self.query.store.clone(), Arc::clone(&self.ledger));
         let inspect = move || {
-            let store = store.clone();
+            let calls = ledger.calls("inspect", None);
+            let store = store.metered(&calls);
             async move {
-                crate::inspect::table(&store).await.map_err(|err| {
+                let answer = crate::inspect::table(&store).await.map_err(|err| {
                     tracing::warn!(error = ?err, "inspection failed");
                     (StatusCode::SERVICE_UNAVAILABLE, "the stores do not answer\n")
-                })
+                });
+                let mut response = answer.into_response();
+                let served = Served { function: "inspect", tenant: None, usage: calls.usage() };
+                response.extensions_mut().insert(served);
+                response
             }
         };
         // There is nothing to reload yet.
@@ -160,9 +168,8 @@ mod tests {
             args: Args,
         }
         let store = open(&Location::Memory, &Location::Memory, 1).await.expect("memory");
-        let calls = Arc::new(Calls::default());
         let page = StartPage { text: "the page\n".to_owned(), html: "<h1>the page</h1>".to_owned() };
-        Roles::new(&Line::parse_from(["spandrel"]).args, store.metered(&calls), calls, None, page)
+        Roles::new(&Line::parse_from(["spandrel"]).args, store, Arc::default(), None, page)
     }
 
     async fn ask(router: &Router, method: &str, path: &str, accept: &str) -> (u16, String) {

@@ -1,6 +1,7 @@
 //! The Lambda function `query`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use edge::config::Settings;
 use edge::guard::Door;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
             limits: storage::read::Limits::default(),
             timeout: settings.query_timeout,
             clock: clock::now_ns,
+            ledger: Arc::default(),
         };
         let router = health::router().merge(query::router(state));
         let door = Door::new(router, edge::guard::json_failure).below(&settings.base_path);

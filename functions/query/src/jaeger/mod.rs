@@ -31,11 +31,11 @@ use axum::extract::State as Extension;
 use axum::response::{Html, Response};
 use axum::routing::{any, get, post};
 use edge::guard::Served;
+use edge::ledger::Ledger;
 use http::StatusCode;
 use http::request::Parts;
 use model::search::TraceSearch;
 use model::{SpanColumns, TenantId, TraceId};
-use storage::Calls;
 use storage::read::{Limits, Operation, ServiceLink, Trace, TraceSet};
 use wire::otlp::Format;
 
@@ -63,6 +63,7 @@ struct Shared {
     limits: Limits,
     timeout: Duration,
     clock: fn() -> i64,
+    ledger: Arc<Ledger>,
 }
 
 impl From<State> for Shared {
@@ -72,6 +73,7 @@ impl From<State> for Shared {
             limits: state.limits,
             timeout: state.timeout,
             clock: state.clock,
+            ledger: state.ledger,
         }
     }
 }
@@ -151,7 +153,6 @@ where
     Fut: Future<Output = Result<String, Error>>,
 {
     let path = parts.uri.path();
-    let calls = Arc::new(Calls::default());
     let tenant = edge::tenant(&parts.headers);
     let form = Form::parse(parts.uri.query().unwrap_or(""));
     let (tenant, form) = match (tenant, form) {
@@ -160,6 +161,7 @@ where
         (_, Err(err)) => return error::respond(version, &Error::Parameter(err.into())),
     };
     let is_pretty = version == Version::V1 && !matches!(form.first("prettyPrint"), "" | "false");
+    let calls = shared.ledger.calls(crate::FUNCTION, Some(&tenant));
     let call = Call {
         reads: shared.reads.metered(&calls),
         limits: shared.limits,
@@ -181,7 +183,11 @@ where
             error::respond(version, &err)
         }
     };
-    response.extensions_mut().insert(Served { tenant: Some(tenant), usage: calls.usage() });
+    response.extensions_mut().insert(Served {
+        function: crate::FUNCTION,
+        tenant: Some(tenant),
+        usage: calls.usage(),
+    });
     response
 }
 

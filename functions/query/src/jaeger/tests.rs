@@ -175,7 +175,7 @@ impl Fixture {
 }
 
 impl Reads for Fixture {
-    fn metered(&self, _: &Arc<Calls>) -> Arc<dyn Reads> {
+    fn metered(&self, _: &Arc<storage::Calls>) -> Arc<dyn Reads> {
         Arc::new(self.clone())
     }
 
@@ -251,6 +251,7 @@ async fn send(fixture: &Fixture, request: Request<Body>) -> Answer {
         limits: Limits::default(),
         timeout: if fixture.hangs { Duration::ZERO } else { Duration::from_mins(1) },
         clock: || NOW_NS,
+        ledger: Arc::default(),
     };
     let router = api(shared.clone()).nest("/jaeger", port(shared));
     let response = router.oneshot(request).await.expect("a router never fails");

@@ -28,12 +28,13 @@ use axum::extract::{Request, State as Extension};
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use edge::guard::Served;
+use edge::ledger::Ledger;
 use http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN};
 use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_TYPE, ORIGIN, VARY};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use model::TenantId;
+use storage::Store;
 use storage::read::Limits;
-use storage::{Calls, Store};
 
 use self::answer::Answer;
 use self::error::Error;
@@ -59,6 +60,7 @@ struct Shared {
     limits: Limits,
     timeout: Duration,
     clock: fn() -> i64,
+    ledger: Arc<Ledger>,
 }
 
 impl From<State> for Shared {
@@ -68,6 +70,7 @@ impl From<State> for Shared {
             limits: state.limits,
             timeout: state.timeout.min(MAX_TIMEOUT),
             clock: state.clock,
+            ledger: state.ledger,
         }
     }
 }
@@ -138,10 +141,10 @@ where
     F: FnOnce(Call) -> Fut,
     Fut: Future<Output = Result<Answer, Error>>,
 {
-    let calls = Arc::new(Calls::default());
     let origin = request.headers().get(ORIGIN).cloned();
     let path = request.uri().path().to_owned();
     let tenant = edge::tenant(request.headers());
+    let calls = shared.ledger.calls(crate::FUNCTION, tenant.as_ref().ok());
     let answered = async {
         let tenant = tenant.clone()?;
         let form = form_of(request).await?;
@@ -171,7 +174,11 @@ where
         }
     };
     share(response.headers_mut(), origin.as_ref());
-    response.extensions_mut().insert(Served { tenant: tenant.ok(), usage: calls.usage() });
+    response.extensions_mut().insert(Served {
+        function: crate::FUNCTION,
+        tenant: tenant.ok(),
+        usage: calls.usage(),
+    });
     response
 }
 

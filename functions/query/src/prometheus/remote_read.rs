@@ -2,8 +2,6 @@
 //!
 //! Source: Prometheus `storage/remote/read_handler.go`.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::{Request, State as Extension};
 use axum::response::{IntoResponse as _, Response};
@@ -12,7 +10,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use model::TenantId;
 use storage::read::{self, Selection, SeriesLimits};
-use storage::{Calls, Error as StorageError, Store};
+use storage::{Error as StorageError, Store};
 use wire::remote_read;
 
 use super::Shared;
@@ -30,9 +28,9 @@ enum Outcome {
 }
 
 pub(super) async fn remote_read(Extension(shared): Extension<Shared>, request: Request) -> Response {
-    let calls = Arc::new(Calls::default());
     let (parts, body) = request.into_parts();
     let tenant = edge::tenant(&parts.headers);
+    let calls = shared.ledger.calls(crate::FUNCTION, tenant.as_ref().ok());
     let store = shared.store.metered(&calls);
     let work = answer(&shared, store, &parts.headers, &tenant, body);
     let outcome = tokio::time::timeout(shared.timeout, work).await.unwrap_or_else(|_| {
@@ -48,7 +46,11 @@ pub(super) async fn remote_read(Extension(shared): Extension<Shared>, request: R
             response
         }
     };
-    response.extensions_mut().insert(Served { tenant: tenant.ok(), usage: calls.usage() });
+    response.extensions_mut().insert(Served {
+        function: crate::FUNCTION,
+        tenant: tenant.ok(),
+        usage: calls.usage(),
+    });
     response
 }
 
