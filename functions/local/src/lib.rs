@@ -1,15 +1,17 @@
 //! Every role in one process: the binary `spandrel`.
 //!
 //! - [`serve`]: the server. Stores → roles' routers → listeners; a clean stop.
-//! - [`inspect`]: what is stored. [`compact`]: merging, once or by a ticker.
+//! - [`inspect`]: what is stored. [`compact`]: merging, once or by a ticker. [`cost`]: what it costs.
 //! - [`mod@bench`], [`traffic`], [`demo`]: made-up telemetry, to measure with and to look at.
 
 pub mod bench;
 pub mod compact;
+pub mod cost;
 pub mod demo;
 pub mod inspect;
 pub mod serve;
 mod stores;
+mod table;
 pub mod traffic;
 
 use std::process::ExitCode;
@@ -37,6 +39,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Merge small files into large ones, once (a server does it all the time)
     Compact(compact::Args),
+    /// Price what is stored, a planned load or a day of requests
+    Cost(cost::Args),
     /// Measure this program on this machine
     Bench(bench::Args),
 }
@@ -47,6 +51,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => exit_code(serve::run(*args)),
         Command::Inspect(args) => exit_code(inspect::run(&args)),
         Command::Compact(args) => exit_code(compact::run(&args)),
+        Command::Cost(args) => exit_code(cost::run(&args)),
         Command::Bench(args) => bench::run(args),
     }
 }

@@ -6,10 +6,12 @@ use serde_json::Value;
 
 use super::{Error, Result};
 
+pub(super) use crate::table::number;
+
 /// One table and the same as JSON.
 #[derive(Debug)]
 pub(super) struct Report {
-    /// The first row is the head; the first column is left-aligned, others are numbers.
+    /// As [`crate::table`] has them.
     pub(super) rows: Vec<Vec<String>>,
     pub(super) json: Value,
 }
@@ -17,7 +19,7 @@ pub(super) struct Report {
 impl Report {
     /// Writes to standard output; with `json` the table goes to standard error instead.
     pub(super) fn print(&self, json: bool) -> Result<()> {
-        let table = self.table();
+        let table = crate::table::text(&self.rows);
         let mut out = std::io::stdout().lock();
         if json {
             std::io::stderr().lock().write_all(table.as_bytes()).map_err(Error::io("standard error"))?;
@@ -26,52 +28,11 @@ impl Report {
             out.write_all(table.as_bytes()).map_err(Error::io("standard output"))
         }
     }
-
-    fn table(&self) -> String {
-        let n_columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            self.rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..n_columns).map(width).collect();
-        let mut table = String::new();
-        for (i, row) in self.rows.iter().enumerate() {
-            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
-                if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-            });
-            table.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-            table.push('\n');
-            if i == 0 {
-                table.push_str(&"-".repeat(widths.iter().sum::<usize>() + 2 * n_columns.saturating_sub(1)));
-                table.push('\n');
-            }
-        }
-        table
-    }
 }
 
 /// A row of a table.
 pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
-}
-
-/// `number` with `decimals` digits after the point and thousands set apart by commas.
-pub(super) fn number(number: f64, decimals: usize) -> String {
-    let text = format!("{number:.decimals$}");
-    let whole_len = text.find('.').unwrap_or(text.len());
-    let mut grouped = String::with_capacity(text.len() + text.len() / 3);
-    for (at, character) in text.char_indices() {
-        let digits_left = whole_len.saturating_sub(at);
-        if at > 0 && digits_left > 0 && digits_left.is_multiple_of(3) && !grouped.ends_with('-') {
-            grouped.push(',');
-        }
-        grouped.push(character);
-    }
-    grouped
 }
 
 /// As [`number`], or `-` where nothing was measured.
@@ -102,7 +63,7 @@ mod tests {
     #[test]
     fn a_table_aligns_its_columns() {
         let rows = vec![row(["name", "n"]), row(["a", "1,000"]), row(["long name", "2"])];
-        let table = Report { rows, json: Value::Null }.table();
+        let table = crate::table::text(&rows);
         assert_eq!(table, "name           n\n----------------\na          1,000\nlong name      2\n");
     }
 }

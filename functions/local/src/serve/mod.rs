@@ -10,6 +10,7 @@ mod routes;
 
 use std::error::Error;
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use edge::guard::Door;
