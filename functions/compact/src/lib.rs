@@ -11,8 +11,8 @@ use std::time::Duration;
 use edge::config::{self, parsed};
 use edge::ledger::Ledger;
 use serde_json::{Value, json};
-use storage::compact::{Report, Settings};
 use storage::Store;
+use storage::compact::{Report, Settings};
 use tokio::sync::watch;
 
 pub use metrics::Metrics;

@@ -37,7 +37,13 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         let store = args.stores.open().await?;
         let settings =
             Settings { everything: args.everything, ..::compact::settings(edge::config::variable)? };
-        let compactor = Compactor { store, settings, owner: args.stores.owner(), metrics: Arc::default(), ledger: Arc::default() };
+        let compactor = Compactor {
+            store,
+            settings,
+            owner: args.stores.owner(),
+            metrics: Arc::default(),
+            ledger: Arc::default(),
+        };
         Ok::<_, Box<dyn Error>>(compactor.pass().await?)
     })?;
     let text = if args.json {
@@ -79,7 +85,8 @@ pub(crate) fn start_ticker(
 ) -> Result<Arc<Metrics>, Box<dyn Error>> {
     let metrics: Arc<Metrics> = Arc::default();
     let settings = ::compact::settings(edge::config::variable)?;
-    let compactor = Compactor { store, settings, owner, metrics: Arc::clone(&metrics), ledger: Arc::clone(ledger) };
+    let compactor =
+        Compactor { store, settings, owner, metrics: Arc::clone(&metrics), ledger: Arc::clone(ledger) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new()
         .name("compact".to_owned())

@@ -28,6 +28,7 @@ pub mod search;
 pub mod series;
 pub mod spans;
 pub mod time;
+pub mod transfer;
 
 pub use attribute::AnyValue;
 pub use histogram::NativeHistogram;

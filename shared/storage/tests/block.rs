@@ -6,8 +6,8 @@ use bytes::Bytes;
 use model::SpanColumns;
 use proptest::prelude::*;
 use storage::block::reference;
-use storage::block::spans::{ChunkTable, Parts, Projection, column, decode, encode};
-use storage::index::Summary;
+use storage::block::spans::{ChunkTable, EncodedSpans, Parts, Projection, column, decode, encode};
+use storage::index::{Places, Summary};
 
 fn assert_same(read: &SpanColumns, written: &SpanColumns) {
     assert_eq!(read.len(), written.len());
@@ -22,6 +22,13 @@ fn assert_same(read: &SpanColumns, written: &SpanColumns) {
     }
 }
 
+fn table(encoded: &EncodedSpans) -> &ChunkTable {
+    match &encoded.descriptor.places {
+        Places::OfRequest(table) => table,
+        Places::Merged(_) => panic!("a file of one request"),
+    }
+}
+
 fn own_reader(file: &Bytes, table: &ChunkTable) -> SpanColumns {
     decode(table, &Parts::whole(file.clone()), Projection::ALL).expect("own file")
 }
@@ -32,7 +39,7 @@ proptest! {
     #[test]
     fn spans_come_back_through_both_readers(columns in spans::any_columns(1..40)) {
         let encoded = encode(&columns);
-        assert_same(&own_reader(&encoded.bytes, &encoded.descriptor.chunks), &columns);
+        assert_same(&own_reader(&encoded.bytes, table(&encoded)), &columns);
         assert_same(&reference::decode(encoded.bytes.clone()).expect("a parquet file"), &columns);
     }
 
@@ -41,7 +48,7 @@ proptest! {
         let encoded = encode(&columns);
         let item = encoded.descriptor.encode();
         let summary = Summary::parse(&item).expect("own bytes");
-        prop_assert_eq!(summary.chunks().expect("own bytes"), encoded.descriptor.chunks.clone());
+        prop_assert_eq!(summary.places().expect("own bytes"), encoded.descriptor.places.clone());
         prop_assert_eq!(summary.rows, columns.len() as u64);
         prop_assert_eq!(summary.size, encoded.bytes.len() as u64);
         prop_assert_eq!(summary.min_start_ns, columns.start_ns.iter().copied().min().expect("rows"));
@@ -60,13 +67,13 @@ proptest! {
         let mut file = encoded.bytes.to_vec();
         let at = at.index(file.len());
         file[at] = byte;
-        let _ = decode(&encoded.descriptor.chunks, &Parts::whole(Bytes::from(file)), Projection::ALL);
+        let _ = decode(table(&encoded), &Parts::whole(Bytes::from(file)), Projection::ALL);
     }
 
     #[test]
     fn damaged_items_are_errors_or_items(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(summary) = Summary::parse(&bytes) {
-            let _ = (summary.chunks(), summary.services(), summary.may_have_trace(7), summary.may_have_service("x"));
+            let _ = (summary.places(), summary.services(), summary.may_have_trace(7), summary.may_have_service("x"));
         }
     }
 }
@@ -76,20 +83,17 @@ fn a_projection_reads_only_its_ranges() {
     let columns = spans::example();
     let encoded = encode(&columns);
     let projection = Projection::of(&[column::NAME, column::SPAN_ID]);
-    let ranges = encoded.descriptor.chunks.ranges(projection, 0);
+    let ranges = table(&encoded).ranges(projection, 0);
     assert_eq!(ranges.len(), 3, "trace id, name and span id lie apart");
     let mut parts = Parts::new();
     for range in ranges {
         parts.add(range.start, encoded.bytes.slice(range.start as usize..range.end as usize));
     }
-    let read = decode(&encoded.descriptor.chunks, &parts, projection).expect("own file");
+    let read = decode(table(&encoded), &parts, projection).expect("own file");
     assert_eq!(read.name.get(1), columns.name.get(1));
     assert_eq!(read.span_id, columns.span_id);
     assert!(read.attributes.key.is_empty());
-    assert!(
-        decode(&encoded.descriptor.chunks, &parts, Projection::ALL).is_err(),
-        "other columns were not fetched"
-    );
+    assert!(decode(table(&encoded), &parts, Projection::ALL).is_err(), "other columns were not fetched");
 }
 
 /// The layout is pinned: a change of these bytes is a new version, and old files must stay readable.

@@ -17,7 +17,13 @@ fn main() -> ExitCode {
         lambda::run_scheduled(move |request_id| {
             let (store, owner) = (store.clone(), request_id.to_owned());
             async move {
-                let compactor = Compactor { store, settings, owner, metrics: Arc::new(Metrics::default()), ledger: Arc::default() };
+                let compactor = Compactor {
+                    store,
+                    settings,
+                    owner,
+                    metrics: Arc::new(Metrics::default()),
+                    ledger: Arc::default(),
+                };
                 Ok(compact::to_json(&compactor.pass().await?))
             }
         })

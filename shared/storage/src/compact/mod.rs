@@ -9,10 +9,12 @@
 //! late is merged too and an idle system costs next to nothing.
 
 mod lease;
+mod outputs;
 pub mod plan;
 mod publish;
 mod retire;
 mod series;
+mod spans;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use crate::read::index::{self, IndexedFile};
 use crate::{Calls, Error, Result, Store};
 
 use lease::Lease;
+use outputs::Job;
 use plan::Candidate;
 use publish::Publication;
 
@@ -104,7 +107,7 @@ pub async fn run(
         Err(err) => failed(&mut report, "deleting retired files", &err),
     }
     for tenant in crate::read::tenants(store).await? {
-        for signal in [Signal::Metrics] {
+        for signal in [Signal::Traces, Signal::Metrics] {
             let mut pass =
                 Pass { store, settings, owner, now_s, tenant: &tenant, signal, report: &mut report };
             pass.run().await?;
@@ -285,8 +288,19 @@ impl Pass<'_> {
         window: Window,
         level: u8,
     ) -> Result<bool> {
-        let merged =
-            series::merge(self.store, self.tenant, inputs, window, level, &self.settings.rules).await?;
+        let job = Job {
+            store: self.store,
+            tenant: self.tenant,
+            signal: self.signal,
+            inputs,
+            window,
+            level,
+            target_bytes: self.settings.rules.target_bytes,
+        };
+        let merged = match self.signal {
+            Signal::Traces => spans::merge(job).await?,
+            Signal::Metrics | Signal::Logs => series::merge(job).await?,
+        };
         let due_s = self.now_s.saturating_add(self.settings.grace_s);
         let (tenant, signal, outputs) = (self.tenant, self.signal, &*merged.outputs);
         let publication = Publication { tenant, signal, inputs, outputs, due_s, now_s: self.now_s };

@@ -9,7 +9,7 @@
 //! Files that have their full size are left alone.
 
 use model::Signal;
-use model::time::{HOUR_NS, SECOND_NS};
+use model::time::SECOND_NS;
 
 use crate::index::Window;
 
@@ -153,11 +153,6 @@ pub fn long_window(signal: Signal, window: Window) -> Option<Window> {
         Window::Hour(hour) => Some(Window::of_hours(hour, hours_of_long_window(signal))),
         Window::Hours { .. } => Some(window),
     }
-}
-
-/// The width of a long window, ns.
-pub(super) fn long_width_ns(signal: Signal) -> i64 {
-    i64::from(hours_of_long_window(signal)) * HOUR_NS
 }
 
 #[cfg(test)]

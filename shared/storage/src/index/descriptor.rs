@@ -1,31 +1,38 @@
 //! What the index says of a file.
 //!
 //! ```text
-//! item     = u8 version 1  u8 flags  varint rows  varint size  i64 LE least start
+//! item     = u8 version  u8 flags  varint rows  varint size  i64 LE least start
 //!            varint greatest start − least start  zigzag least duration  zigzag greatest duration
-//!            section traces  section chunks  section services  section operations
+//!            section traces  section places  section services  section operations
+//! version  = 1: a file of one request   2: a merged file, whose traces are an empty section
 //! flags    = 1: some span has the status error   2: services are not listed, there are too many
 //! section  = varint length  bytes
 //! traces, operations = a set of fingerprints
+//! places   = version 1: chunks   2: varint position of the directory  varint its length  unit …
 //! chunks   = per column varint(length << 1 | compressed)
+//! unit     = varint rows  varint length  varint first hash − that of the unit before
 //! services = per service varint length, UTF-8
 //! ```
 //! With 20 services, 90 operations and 140 traces that is 0.8 KB, so that with its key an item costs one write unit.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 use hashbrown::HashSet;
 use model::spans::STATUS_ERROR;
 use model::{SpanColumns, TimeRange, TraceId};
 
-use super::fingerprint;
 use super::item::{
     has_text, listable, read_chunks, read_section, read_texts, unzigzag, write_chunks, write_section,
     write_texts, zigzag,
 };
+use super::{Places, fingerprint};
 use crate::block::parquet::Invalid;
 use crate::block::parquet::thrift::{read_varint, take, write_varint};
 use crate::block::spans::ChunkTable;
 
-const VERSION: u8 = 1;
+const OF_REQUEST: u8 = 1;
+const MERGED: u8 = 2;
 const FLAG_ERRORS: u8 = 1;
 const FLAG_MANY_SERVICES: u8 = 2;
 /// A stranger is taken for a trace of the file once in 131,072 times.
@@ -54,26 +61,111 @@ pub struct Descriptor {
     pub services: Option<Vec<String>>,
     /// The set of `service, operation`.
     pub operations: Vec<u8>,
-    /// The set of trace ids.
+    /// The set of trace ids; empty where units say it.
     pub traces: Vec<u8>,
     /// Where the columns are.
-    pub chunks: ChunkTable,
+    pub places: Places<ChunkTable, MergedSpans>,
     /// Each combination of service, kind and operation once: for the table of names, not stored here.
     pub names: Vec<(String, i32, String)>,
 }
 
+/// The units of a merged file of spans, which lie end to end behind the magic number.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MergedSpans {
+    /// In the order of the file.
+    pub units: Vec<SpanUnit>,
+    /// The bytes of the file that say where the columns of units are.
+    pub directory: Range<u64>,
+}
+
+/// Spans of a merged file that are read together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanUnit {
+    /// Spans.
+    pub rows: u64,
+    /// The upper half of the [`fingerprint::hash_id`] of the first trace.
+    pub first_hash: u32,
+    /// Bytes, head included.
+    pub len: u64,
+}
+
+impl MergedSpans {
+    /// The units with their places in the file.
+    pub fn placed(&self) -> impl Iterator<Item = (Range<u64>, &SpanUnit)> {
+        let mut end = ChunkTable::default().start;
+        self.units.iter().map(move |unit| {
+            let start = end;
+            end += unit.len;
+            (start..end, unit)
+        })
+    }
+
+    /// The places of the units that may hold the trace whose id has this [`fingerprint::hash_id`].
+    pub fn that_may_have(&self, hash: u64) -> Vec<Range<u64>> {
+        let wanted = (hash >> 32) as u32;
+        let nexts = self.units.iter().skip(1).map(|next| next.first_hash).chain([u32::MAX]);
+        let units = self.placed().zip(nexts);
+        let may_have =
+            |((_, unit), next): &((Range<u64>, &SpanUnit), u32)| unit.first_hash <= wanted && wanted <= *next;
+        units.filter(may_have).map(|((place, _), _)| place).collect()
+    }
+}
+
 impl Descriptor {
-    /// Describes a file of `size` bytes with these columns, of which there must be at least one row.
-    pub fn of_spans(columns: &SpanColumns, chunks: ChunkTable, size: u64) -> Self {
+    /// Describes a unit of a file; what only a whole file has is left open.
+    pub(crate) fn of_unit(columns: &SpanColumns) -> Self {
         let extremes = |values: &[i64]| {
-            let least = values.iter().copied().min().expect("invariant: a file has rows");
-            let greatest = values.iter().copied().max().expect("invariant: a file has rows");
+            let least = values.iter().copied().min().expect("invariant: a unit has rows");
+            let greatest = values.iter().copied().max().expect("invariant: a unit has rows");
             (least, greatest)
         };
         let (min_start_ns, max_start_ns) = extremes(&columns.start_ns);
         let (min_duration_ns, max_duration_ns) = extremes(&columns.duration_ns);
+        Self {
+            rows: columns.len() as u64,
+            size: 0,
+            min_start_ns,
+            max_start_ns,
+            min_duration_ns,
+            max_duration_ns,
+            has_errors: columns.status_code.contains(&STATUS_ERROR),
+            services: None,
+            operations: Vec::new(),
+            traces: Vec::new(),
+            places: Places::Merged(MergedSpans::default()),
+            names: names_of(columns),
+        }
+    }
+
+    /// Extends the description to another unit.
+    pub(crate) fn reach(&mut self, unit: &Self) {
+        self.rows += unit.rows;
+        self.min_start_ns = self.min_start_ns.min(unit.min_start_ns);
+        self.max_start_ns = self.max_start_ns.max(unit.max_start_ns);
+        self.min_duration_ns = self.min_duration_ns.min(unit.min_duration_ns);
+        self.max_duration_ns = self.max_duration_ns.max(unit.max_duration_ns);
+        self.has_errors |= unit.has_errors;
+    }
+
+    /// Completes the description of a merged file.
+    pub(crate) fn merge(
+        &mut self,
+        size: u64,
+        merged: MergedSpans,
+        services: BTreeSet<String>,
+        operations: Vec<u64>,
+    ) {
+        self.size = size;
+        self.places = Places::Merged(merged);
+        self.services = listable(services.iter().map(String::as_str));
+        fingerprint::write(&mut self.operations, operations.into_iter(), OPERATION_RATE_BITS);
+        self.names.clear();
+    }
+
+    /// Describes a file of `size` bytes with these columns, of which there must be at least one row.
+    pub fn of_spans(columns: &SpanColumns, chunks: ChunkTable, size: u64) -> Self {
+        let unit = Self::of_unit(columns);
         let traces: HashSet<TraceId, foldhash::fast::FixedState> = columns.trace_id.iter().copied().collect();
-        let names = names_of(columns);
         let mut trace_set = Vec::new();
         fingerprint::write(
             &mut trace_set,
@@ -81,22 +173,16 @@ impl Descriptor {
             TRACE_RATE_BITS,
         );
         let operations: HashSet<u64, foldhash::fast::FixedState> =
-            names.iter().map(|(service, _, name)| fingerprint::hash_texts(service, name)).collect();
+            unit.names.iter().map(|(service, _, name)| fingerprint::hash_texts(service, name)).collect();
         let mut operation_set = Vec::new();
         fingerprint::write(&mut operation_set, operations.iter().copied(), OPERATION_RATE_BITS);
         Self {
-            rows: columns.len() as u64,
             size,
-            min_start_ns,
-            max_start_ns,
-            min_duration_ns,
-            max_duration_ns,
-            has_errors: columns.status_code.contains(&STATUS_ERROR),
-            services: listable(names.iter().map(|name| name.0.as_str())),
+            services: listable(unit.names.iter().map(|name| name.0.as_str())),
             operations: operation_set,
             traces: trace_set,
-            chunks,
-            names,
+            places: Places::OfRequest(chunks),
+            ..unit
         }
     }
 
@@ -105,7 +191,11 @@ impl Descriptor {
         let mut out = Vec::with_capacity(1024);
         let many = self.services.is_none();
         let flags = (u8::from(self.has_errors) * FLAG_ERRORS) | (u8::from(many) * FLAG_MANY_SERVICES);
-        out.extend([VERSION, flags]);
+        let version = match self.places {
+            Places::OfRequest(_) => OF_REQUEST,
+            Places::Merged(_) => MERGED,
+        };
+        out.extend([version, flags]);
         write_varint(&mut out, self.rows);
         write_varint(&mut out, self.size);
         out.extend_from_slice(&self.min_start_ns.to_le_bytes());
@@ -113,11 +203,41 @@ impl Descriptor {
         write_varint(&mut out, zigzag(self.min_duration_ns));
         write_varint(&mut out, zigzag(self.max_duration_ns));
         write_section(&mut out, &self.traces);
-        write_chunks(&mut out, &self.chunks);
+        match &self.places {
+            Places::OfRequest(chunks) => write_chunks(&mut out, chunks),
+            Places::Merged(merged) => write_section(&mut out, &write_units(merged)),
+        }
         write_texts(&mut out, self.services.iter().flatten());
         write_section(&mut out, &self.operations);
         out
     }
+}
+
+fn write_units(merged: &MergedSpans) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_varint(&mut out, merged.directory.start);
+    write_varint(&mut out, merged.directory.end - merged.directory.start);
+    let mut before = 0;
+    for unit in &merged.units {
+        write_varint(&mut out, unit.rows);
+        write_varint(&mut out, unit.len);
+        write_varint(&mut out, u64::from(unit.first_hash.wrapping_sub(before)));
+        before = unit.first_hash;
+    }
+    out
+}
+
+fn read_units(mut bytes: &[u8]) -> Result<MergedSpans, Invalid> {
+    let start = read_varint(&mut bytes)?;
+    let end = start.saturating_add(read_varint(&mut bytes)?);
+    let mut units = Vec::new();
+    let mut first_hash: u32 = 0;
+    while !bytes.is_empty() {
+        let (rows, len) = (read_varint(&mut bytes)?, read_varint(&mut bytes)?);
+        first_hash = first_hash.wrapping_add(read_varint(&mut bytes)? as u32);
+        units.push(SpanUnit { rows, first_hash, len });
+    }
+    Ok(MergedSpans { units, directory: start..end })
 }
 
 /// Each combination of service, kind and operation once, in no order.
@@ -150,8 +270,9 @@ pub struct Summary<'a> {
     pub max_duration_ns: i64,
     pub has_errors: bool,
     many_services: bool,
+    is_merged: bool,
     traces: &'a [u8],
-    chunks: &'a [u8],
+    places: &'a [u8],
     services: &'a [u8],
     operations: &'a [u8],
 }
@@ -163,9 +284,11 @@ impl<'a> Summary<'a> {
     /// The bytes are not one, or of a later version.
     pub fn parse(mut bytes: &'a [u8]) -> Result<Self, Invalid> {
         let head = take(&mut bytes, 2)?;
-        if head[0] != VERSION {
-            return Err(Invalid("index item has an unknown version"));
-        }
+        let is_merged = match head[0] {
+            OF_REQUEST => false,
+            MERGED => true,
+            _ => return Err(Invalid("index item has an unknown version")),
+        };
         let rows = read_varint(&mut bytes)?;
         let size = read_varint(&mut bytes)?;
         let start = take(&mut bytes, 8)?.try_into().expect("invariant: as many taken");
@@ -179,8 +302,9 @@ impl<'a> Summary<'a> {
             max_duration_ns: unzigzag(read_varint(&mut bytes)?),
             has_errors: head[1] & FLAG_ERRORS != 0,
             many_services: head[1] & FLAG_MANY_SERVICES != 0,
+            is_merged,
             traces: read_section(&mut bytes)?,
-            chunks: read_section(&mut bytes)?,
+            places: read_section(&mut bytes)?,
             services: read_section(&mut bytes)?,
             operations: read_section(&mut bytes)?,
         })
@@ -196,6 +320,9 @@ impl<'a> Summary<'a> {
     /// # Errors
     /// The item is corrupt.
     pub fn may_have_trace(&self, hash: u64) -> Result<bool, Invalid> {
+        if self.is_merged {
+            return Ok(!read_units(self.places)?.that_may_have(hash).is_empty());
+        }
         fingerprint::may_contain(self.traces, hash)
     }
 
@@ -231,7 +358,11 @@ impl<'a> Summary<'a> {
     ///
     /// # Errors
     /// The item is corrupt.
-    pub fn chunks(&self) -> Result<ChunkTable, Invalid> {
-        read_chunks(self.chunks)
+    pub fn places(&self) -> Result<Places<ChunkTable, MergedSpans>, Invalid> {
+        Ok(if self.is_merged {
+            Places::Merged(read_units(self.places)?)
+        } else {
+            Places::OfRequest(read_chunks(self.places)?)
+        })
     }
 }

@@ -29,14 +29,16 @@ mod item;
 pub mod keys;
 mod logs;
 pub mod names;
+mod places;
 mod retired;
 mod series;
 mod window_item;
 
-pub use descriptor::{Descriptor, Summary};
+pub use descriptor::{Descriptor, MergedSpans, SpanUnit, Summary};
 pub use keys::{FileKey, TableLayout, WINDOW_REACH_NS, Window};
 pub use logs::{LogDescriptor, LogSummary};
+pub use places::Places;
 pub(crate) use retired::{AfterGrace, MAX_HEIRS, split_retired, write_retired};
 pub(crate) use series::hash_metric;
-pub use series::{Places, SeriesDescriptor, SeriesSummary, SeriesUnit, UnitSummary};
+pub use series::{SeriesDescriptor, SeriesSummary, SeriesUnit, UnitSummary};
 pub(crate) use window_item::WindowItem;

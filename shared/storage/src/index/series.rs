@@ -12,8 +12,8 @@
 //! ```
 //! Units lie end to end in the file and are sorted by metric: the first metric of each says which hold a given one.
 
-use super::fingerprint;
 use super::item::{read_chunks, read_section, write_chunks, write_section};
+use super::{Places, fingerprint};
 use crate::block::parquet::Invalid;
 use crate::block::parquet::thrift::{read_varint, take, write_varint};
 use crate::block::parts::ChunkTable;
@@ -37,18 +37,9 @@ pub struct SeriesDescriptor {
     /// Greatest time.
     pub max_time_ms: i64,
     /// Where the columns are.
-    pub places: Places<SeriesUnit>,
+    pub places: Places<ChunkTable, Vec<SeriesUnit>>,
     /// The set of metrics.
     pub metrics: Vec<u8>,
-}
-
-/// Where the columns of a file are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Places<U> {
-    /// Of a file of one request: in one row group.
-    OfRequest(ChunkTable),
-    /// Of a merged file: in units.
-    Merged(Vec<U>),
 }
 
 /// Rows of a merged file that are read together.
@@ -217,7 +208,7 @@ impl<'a> SeriesSummary<'a> {
     ///
     /// # Errors
     /// The item is corrupt.
-    pub fn places(&self) -> Result<Places<UnitSummary<'a>>, Invalid> {
+    pub fn places(&self) -> Result<Places<ChunkTable, Vec<UnitSummary<'a>>>, Invalid> {
         Ok(if self.is_merged {
             Places::Merged(read_units(self.places)?)
         } else {

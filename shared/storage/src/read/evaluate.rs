@@ -53,6 +53,11 @@ pub(super) fn attribute_projection(conditions: &[Condition]) -> Option<Projectio
     )
 }
 
+/// The conditions that few columns tell, and those on attributes.
+pub(super) fn narrow_and_wide(conditions: &[Condition]) -> (Vec<Condition>, Vec<Condition>) {
+    conditions.iter().cloned().partition(|condition| !asks_attributes(condition))
+}
+
 fn asks_attributes(condition: &Condition) -> bool {
     match condition {
         Condition::Attribute { .. } => true,

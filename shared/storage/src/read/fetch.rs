@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use bytes::Bytes;
 use futures::future;
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use model::TenantId;
 
 use super::index::IndexedFile;
-use crate::block::spans::{ChunkTable, Parts, Projection};
+use crate::block::spans::{self, ChunkTable, Parts, Projection};
+use crate::index::Places;
 use crate::{Error, Result, Store};
 
 /// Chunks less than this apart are read in one go: a request costs as much as some hundred KB.
@@ -52,6 +54,35 @@ impl Asker {
         projection: Projection,
     ) -> Result<Parts> {
         self.parts_of(file, std::slice::from_ref(table), projection).await
+    }
+
+    /// The bytes of a file in `range`.
+    ///
+    /// # Errors
+    /// As [`Asker::parts`].
+    pub(super) async fn range(&self, file: &IndexedFile, range: std::ops::Range<u64>) -> Result<Bytes> {
+        let key = file.key.object(&self.tenant);
+        self.spend(range.end.saturating_sub(range.start))?;
+        let bytes = self.store.objects.get_range(&key, range).await?;
+        bytes.ok_or(Error::Missing { key })
+    }
+
+    /// Where the columns of a file of spans are, by row group.
+    ///
+    /// # Errors
+    /// As [`Asker::parts`]; the file is corrupt.
+    pub(super) async fn row_groups(&self, file: &IndexedFile) -> Result<Vec<ChunkTable>> {
+        let corrupt = |err| file.corrupt(err);
+        let merged = match file.summary()?.places().map_err(corrupt)? {
+            Places::OfRequest(table) => return Ok(vec![table]),
+            Places::Merged(merged) => merged,
+        };
+        let directory = self.range(file, merged.directory.clone()).await?;
+        let mut heads = &*directory;
+        let table = |(place, _): (std::ops::Range<u64>, _)| {
+            spans::merged::read_head(&mut heads, place.start).map(|(_, table)| table)
+        };
+        merged.placed().map(table).collect::<Result<_, _>>().map_err(corrupt)
     }
 
     /// The bytes of the columns in `projection` of these units, which ascend in the file.

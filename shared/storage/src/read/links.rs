@@ -56,15 +56,18 @@ pub async fn service_links(
     let decode = |file: IndexedFile| {
         let asker = asker.clone();
         async move {
-            let table = file.summary()?.chunks().map_err(|err| file.corrupt(err))?;
-            let parts = asker.parts(&file, &table, projection).await?;
-            spans::decode(&table, &parts, projection).map_err(|err| file.corrupt(err))
+            let groups = asker.row_groups(&file).await?;
+            let parts = asker.parts_of(&file, &groups, projection).await?;
+            let decode = |table| spans::decode(table, &parts, projection);
+            groups.iter().map(decode).collect::<Result<Vec<_>, _>>().map_err(|err| file.corrupt(err))
         }
     };
     let mut decoded = std::pin::pin!(fetch::each(wanted, decode));
     let mut calls = Calls::default();
-    while let Some(columns) = decoded.try_next().await? {
-        calls.add(&columns, range);
+    while let Some(groups) = decoded.try_next().await? {
+        for columns in groups {
+            calls.add(&columns, range);
+        }
     }
     Ok(calls.links())
 }

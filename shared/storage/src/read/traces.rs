@@ -1,9 +1,10 @@
 //! Whole traces: by id, and the newest that a search finds.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
-use futures::stream::TryStreamExt as _;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::search::TraceSearch;
 use model::spans::SpanView;
 use model::time::HOUR_NS;
@@ -12,14 +13,18 @@ use model::{Signal, SpanColumns, TenantId, TimeRange, TraceId};
 use super::fetch::{self, Asker};
 use super::index::{self, IndexedFile};
 use super::{Limits, Trace, TraceSet, evaluate};
-use crate::block::spans::{self, Projection};
-use crate::index::fingerprint;
+use crate::block::spans::{self, ChunkTable, Parts, Projection};
+use crate::index::{Places, fingerprint};
 use crate::{Error, Result, Store};
 
 /// How many files a search looks at before it asks for the first time whether it has enough.
 const FIRST_BATCH: usize = 8;
 /// How many files a search looks at between later such questions, at most.
 const LARGEST_BATCH: usize = 128;
+/// How many units of a merged file one task searches.
+const UNITS_OF_A_TASK: usize = 16;
+/// How many such tasks of one file are under way.
+const CONCURRENT_PORTIONS: usize = 4;
 /// A trace that a search finds is complete within so many hours around it; a trace by id, at any age.
 const SEARCHED_TRACE_REACH_NS: i64 = 24 * HOUR_NS;
 
@@ -115,17 +120,55 @@ fn is_enough(newest: &HashMap<TraceId, i64>, limit: usize, max_start_ns: i64) ->
 }
 
 /// Traces and starts of the spans of a file that a search asks for.
-async fn matches_in(asker: &Asker, file: &IndexedFile, search: &TraceSearch) -> Result<Vec<(TraceId, i64)>> {
+async fn matches_in(
+    asker: &Asker,
+    file: &IndexedFile,
+    search: &Arc<TraceSearch>,
+) -> Result<Vec<(TraceId, i64)>> {
+    let groups = asker.row_groups(file).await?;
+    if file.key.level == 0 {
+        let wanted = evaluate::attribute_projection(&search.conditions);
+        return matches_in_groups(asker, file, &groups, search, wanted).await;
+    }
+    let portions: Vec<_> = groups.chunks(UNITS_OF_A_TASK).map(<[ChunkTable]>::to_vec).collect();
+    let matches = |groups: Vec<ChunkTable>| {
+        let (asker, file, search) = (asker.clone(), file.clone(), Arc::clone(search));
+        fetch::spawned(async move { matches_in_groups(&asker, &file, &groups, &search, None).await })
+    };
+    let found: Vec<_> =
+        stream::iter(portions).map(matches).buffered(CONCURRENT_PORTIONS).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// As [`matches_in`], of some row groups. `also` is read at once with the columns of cheap conditions; what else is needed
+/// is only read where rows remain.
+async fn matches_in_groups(
+    asker: &Asker,
+    file: &IndexedFile,
+    groups: &[ChunkTable],
+    search: &TraceSearch,
+    also: Option<Projection>,
+) -> Result<Vec<(TraceId, i64)>> {
     let corrupt = |err| file.corrupt(err);
-    let table = file.summary()?.chunks().map_err(corrupt)?;
     let narrow = evaluate::narrow_projection(&search.conditions);
-    let all = evaluate::attribute_projection(&search.conditions).map_or(narrow, |wide| narrow.and(wide));
-    let parts = asker.parts(file, &table, all).await?;
-    let columns = spans::decode(&table, &parts, narrow).map_err(corrupt)?;
-    let mut rows = evaluate::rows_in(&columns, search.range);
-    let opened = evaluate::File { columns: &columns, table: &table, parts: &parts };
-    evaluate::retain_all(&opened, &search.conditions, &mut rows).map_err(corrupt)?;
-    Ok(rows.into_iter().map(|row| (columns.trace_id[row as usize], columns.start_ns[row as usize])).collect())
+    let parts = asker.parts_of(file, groups, also.map_or(narrow, |also| narrow.and(also))).await?;
+    let (cheap, dear) = evaluate::narrow_and_wide(&search.conditions);
+    let mut found = Vec::new();
+    for table in groups {
+        let columns = spans::decode(table, &parts, narrow).map_err(corrupt)?;
+        let mut rows = evaluate::rows_in(&columns, search.range);
+        let opened = evaluate::File { columns: &columns, table, parts: &parts };
+        evaluate::retain_all(&opened, &cheap, &mut rows).map_err(corrupt)?;
+        if let (false, Some(wide)) = (rows.is_empty(), evaluate::attribute_projection(&dear)) {
+            let fetched = if also.is_none() { Some(asker.parts(file, table, wide).await?) } else { None };
+            let parts = fetched.as_ref().unwrap_or(&parts);
+            let opened = evaluate::File { columns: &columns, table, parts };
+            evaluate::retain_all(&opened, &dear, &mut rows).map_err(corrupt)?;
+        }
+        let place = |row: u32| (columns.trace_id[row as usize], columns.start_ns[row as usize]);
+        found.extend(rows.into_iter().map(place));
+    }
+    Ok(found)
 }
 
 /// All spans of these traces in `files`, each once.
@@ -134,17 +177,11 @@ async fn gather(asker: &Asker, files: &[IndexedFile], ids: &[TraceId], limits: &
     let hashes: Vec<u64> = wanted.iter().map(|id| fingerprint::hash_id(&id.0)).collect();
     let mut candidates = Vec::new();
     for file in files {
-        let summary = file.summary()?;
-        for &hash in &hashes {
-            if summary.may_have_trace(hash).map_err(|err| file.corrupt(err))? {
-                candidates.push(file.clone());
-                break;
-            }
-        }
+        portions_of(file, &hashes, &mut candidates)?;
     }
-    let rows = |file| {
+    let rows = |portion| {
         let (asker, wanted) = (asker.clone(), Arc::clone(&wanted));
-        async move { rows_of(&asker, &file, &wanted).await }
+        async move { rows_of(&asker, &portion, &wanted).await }
     };
     let mut places: HashMap<TraceId, Vec<(u32, u32)>> = HashMap::new();
     let mut decoded = std::pin::pin!(fetch::each(candidates, rows));
@@ -172,15 +209,68 @@ async fn gather(asker: &Asker, files: &[IndexedFile], ids: &[TraceId], limits: &
     Ok(set)
 }
 
-/// A file's columns, and which rows belong to one of the traces; without rows the columns are not read.
+/// What is read of a file in one go, to find whole traces.
+struct Portion {
+    file: IndexedFile,
+    rows: Rows,
+}
+
+enum Rows {
+    /// All of a file of one request.
+    All(ChunkTable),
+    /// A unit of a merged file, at this place.
+    Unit(Range<u64>),
+}
+
+impl fetch::Portion for Portion {
+    fn is_small(&self) -> bool {
+        matches!(self.rows, Rows::All(_))
+    }
+}
+
+/// Adds the portions of a file that may have spans of a trace whose id has one of these hashes.
+fn portions_of(file: &IndexedFile, hashes: &[u64], portions: &mut Vec<Portion>) -> Result<()> {
+    let corrupt = |err| file.corrupt(err);
+    let summary = file.summary()?;
+    match summary.places().map_err(corrupt)? {
+        Places::OfRequest(table) => {
+            for &hash in hashes {
+                if summary.may_have_trace(hash).map_err(corrupt)? {
+                    portions.push(Portion { file: file.clone(), rows: Rows::All(table) });
+                    break;
+                }
+            }
+        }
+        Places::Merged(merged) => {
+            let mut units: Vec<Range<u64>> =
+                hashes.iter().flat_map(|&hash| merged.that_may_have(hash)).collect();
+            units.sort_unstable_by_key(|unit| unit.start);
+            units.dedup();
+            let unit = |unit| Portion { file: file.clone(), rows: Rows::Unit(unit) };
+            portions.extend(units.into_iter().map(unit));
+        }
+    }
+    Ok(())
+}
+
+/// The columns of a portion, and which rows belong to one of the traces; without rows the columns are not decoded.
 async fn rows_of(
     asker: &Asker,
-    file: &IndexedFile,
+    portion: &Portion,
     wanted: &HashSet<TraceId>,
 ) -> Result<(SpanColumns, Vec<u32>)> {
+    let file = &portion.file;
     let corrupt = |err| file.corrupt(err);
-    let table = file.summary()?.chunks().map_err(corrupt)?;
-    let parts = asker.parts(file, &table, Projection::ALL).await?;
+    let (table, parts) = match &portion.rows {
+        Rows::All(table) => (table.clone(), asker.parts(file, table, Projection::ALL).await?),
+        Rows::Unit(place) => {
+            let unit = asker.range(file, place.clone()).await?;
+            let (_, table) = spans::merged::read_head(&mut &*unit, place.start).map_err(corrupt)?;
+            let mut parts = Parts::new();
+            parts.add(place.start, unit);
+            (table, parts)
+        }
+    };
     let columns = spans::decode(&table, &parts, Projection::of(&[])).map_err(corrupt)?;
     let rows: Vec<u32> =
         (0..columns.len() as u32).filter(|&row| wanted.contains(&columns.trace_id[row as usize])).collect();

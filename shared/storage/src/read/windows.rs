@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Signal, TenantId};
+use model::{Signal, SpanColumns, TenantId};
 
 use super::index::{self, IndexedFile};
 use crate::block::logs;
+use crate::block::parquet::Invalid;
 use crate::block::reference;
 use crate::block::series::{self, LabelReader, Wanted};
 use crate::block::spans::{self, Parts, Projection};
@@ -200,16 +201,34 @@ async fn verify_file(store: &Store, tenant: &TenantId, file: &IndexedFile) -> Re
         let why = format!("{} bytes where the index says {}", bytes.len(), summary.size);
         return Err(Error::corrupt(format!("object {key}"), why));
     }
-    let table = summary.chunks().map_err(|err| file.corrupt(err))?;
-    let own = spans::decode(&table, &Parts::whole(bytes.clone()), Projection::ALL)
-        .map_err(|err| file.corrupt(err))?;
+    let corrupt = |err| file.corrupt(err);
+    let parts = Parts::whole(bytes.clone());
+    let mut tables = Vec::new();
+    match summary.places().map_err(corrupt)? {
+        Places::OfRequest(table) => tables.push(table),
+        Places::Merged(merged) => {
+            for (place, _) in merged.placed() {
+                let unit = bytes.get(place.start as usize..place.end as usize);
+                let mut unit = unit.ok_or_else(|| corrupt(Invalid("unit is outside of the file")))?;
+                tables.push(spans::merged::read_head(&mut unit, place.start).map_err(corrupt)?.1);
+            }
+        }
+    }
+    let decode = |table| spans::decode(table, &parts, Projection::ALL);
+    let own: Vec<SpanColumns> = tables.iter().map(decode).collect::<Result<_, _>>().map_err(corrupt)?;
+    let n_own: usize = own.iter().map(SpanColumns::len).sum();
     let other = reference::decode(bytes).map_err(|err| Error::corrupt(format!("object {key}"), err))?;
-    let n_same = own.iter().zip(other.iter()).filter(|(own, other)| own.same_as(*other)).count() as u64;
-    if n_same != summary.rows || own.len() != other.len() || own.len() as u64 != summary.rows {
+    let n_same = own
+        .iter()
+        .flat_map(SpanColumns::iter)
+        .zip(other.iter())
+        .filter(|(own, other)| own.same_as(*other))
+        .count() as u64;
+    if n_same != summary.rows || n_own != other.len() || n_own as u64 != summary.rows {
         let why = format!(
             "{} spans in the index, {} by the own reader, {} by the parquet crate, {n_same} alike",
             summary.rows,
-            own.len(),
+            n_own,
             other.len()
         );
         return Err(Error::corrupt(format!("object {key}"), why));

@@ -17,7 +17,7 @@ pub fn encode(columns: &SpanColumns) -> EncodedSpans {
     EncodedSpans { bytes, descriptor }
 }
 
-fn write_chunks(w: &mut ChunkWriter, columns: &SpanColumns) -> Vec<Chunk> {
+pub(super) fn write_chunks(w: &mut ChunkWriter, columns: &SpanColumns) -> Vec<Chunk> {
     let flat = Levels::flat(columns.len());
     let mut chunks = Vec::with_capacity(column::COUNT);
     chunks.push(w.repeated_ids(flat, &ids(&columns.trace_id)));

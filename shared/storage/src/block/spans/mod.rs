@@ -34,6 +34,7 @@ use crate::index::Descriptor;
 mod decode;
 mod encode;
 mod find;
+pub mod merged;
 
 pub use super::parts::{ChunkTable, Parts, Projection};
 pub use decode::decode;

@@ -1,0 +1,358 @@
+//! Merged files of spans: sorted by trace, in units that are read by themselves.
+//!
+//! ```text
+//! file      = "PAR1"  unit …  directory  footer
+//! unit      = head  chunk of column 0  chunk of column 1  …
+//! head      = varint rows  per column varint(length << 1 | compressed)
+//! directory = the heads of all units, once more
+//! ```
+//! The columns are those of files of one request, so that all that reads these reads a unit too. Rows are sorted by the
+//! [`hash_id`] of their trace, then by trace, start and span: hashed, so that any scheme of ids spreads evenly and 32 bits
+//! tell where a unit begins. A trace lies in one unit, or in a few that follow each other. Whoever looks for a trace reads
+//! one unit in one range, its head included; whoever searches reads the directory and then the columns that he needs.
+//! Heads and directory lie between the chunks, where readers of Parquet do not look.
+//!
+//! The file's metadata has `spandrel.layout` = `spans/2`.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+
+use bytes::Bytes;
+use hashbrown::HashSet;
+use model::transfer::SpanTransfer;
+use model::{SpanColumns, SpanId, TraceId};
+
+use super::{ChunkTable, LEAVES, NODES, Parts, Projection, column, encode};
+use crate::block::parquet::Invalid;
+use crate::block::parquet::file::{self, RowGroup};
+use crate::block::parquet::thrift::{read_varint, write_varint};
+use crate::block::parquet::write::ChunkWriter;
+use crate::index::fingerprint::hash_id;
+use crate::index::{Descriptor, MergedSpans, SpanUnit};
+
+/// The layout's name in a file's metadata, under the key `spandrel.layout`.
+pub const LAYOUT: &str = "spans/2";
+
+/// Rows of a unit: few, because a trace costs the decoding of one; many, because each repeats resources and names.
+const UNIT_ROWS: usize = 4096;
+/// A unit is closed when its columns take as much memory, however few rows those are.
+const UNIT_MEMORY_BYTES: usize = 4 << 20;
+
+/// A merged file and what planning needs to know of it.
+#[derive(Debug, Clone)]
+pub struct WrittenSpans {
+    /// The file.
+    pub bytes: Bytes,
+    /// What planning needs to know of it.
+    pub descriptor: Descriptor,
+}
+
+/// Writes a merged file from rows that come in order. Memory: one unit and the finished bytes.
+pub struct SpanWriter {
+    writer: ChunkWriter,
+    columns: SpanColumns,
+    groups: Vec<RowGroup>,
+    units: Vec<SpanUnit>,
+    directory: Vec<u8>,
+    descriptor: Option<Descriptor>,
+    services: BTreeSet<String>,
+    operations: HashSet<u64, foldhash::fast::FixedState>,
+}
+
+impl SpanWriter {
+    /// An empty file, compressed by `zstd_level`.
+    pub fn new(zstd_level: i32) -> Self {
+        let mut writer = ChunkWriter::with_level(zstd_level);
+        writer.out.extend_from_slice(file::MAGIC);
+        Self {
+            writer,
+            columns: SpanColumns::default(),
+            groups: Vec::new(),
+            units: Vec::new(),
+            directory: Vec::new(),
+            descriptor: None,
+            services: BTreeSet::new(),
+            operations: HashSet::default(),
+        }
+    }
+
+    /// About how long the file is so far, in bytes.
+    pub fn len(&self) -> usize {
+        self.writer.out.len()
+    }
+
+    /// Whether no row was written.
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty() && self.units.is_empty()
+    }
+
+    fn is_unit_full(&self) -> bool {
+        self.columns.len() >= UNIT_ROWS || self.columns.memory_bytes() >= UNIT_MEMORY_BYTES
+    }
+
+    fn close_unit(&mut self) {
+        let columns = std::mem::take(&mut self.columns);
+        let Some(first) = columns.trace_id.first() else { return };
+        let first_hash = (hash_id(&first.0) >> 32) as u32;
+        let start = self.writer.out.len() as u64;
+        // The head is as long as the lengths in it are: the chunks are written behind and moved into place.
+        let chunks_at = self.writer.out.len();
+        let mut chunks = encode::write_chunks(&mut self.writer, &columns);
+        let mut head = Vec::with_capacity(2 * column::COUNT);
+        write_varint(&mut head, columns.len() as u64);
+        for chunk in &chunks {
+            write_varint(&mut head, chunk.len << 1 | u64::from(chunk.compressed));
+        }
+        self.writer.out.splice(chunks_at..chunks_at, head.iter().copied());
+        for chunk in &mut chunks {
+            chunk.offset += head.len() as u64;
+        }
+        self.directory.extend_from_slice(&head);
+        let len = self.writer.out.len() as u64 - start;
+        self.units.push(SpanUnit { rows: columns.len() as u64, first_hash, len });
+        self.groups.push(RowGroup { n_rows: columns.len() as u64, chunks });
+        self.describe(&columns);
+    }
+
+    /// Adds what a unit has to the file's description.
+    fn describe(&mut self, columns: &SpanColumns) {
+        let of_unit = Descriptor::of_unit(columns);
+        for (service, _, name) in &of_unit.names {
+            self.operations.insert(crate::index::fingerprint::hash_texts(service, name));
+            if !self.services.contains(service) {
+                self.services.insert(service.clone());
+            }
+        }
+        match &mut self.descriptor {
+            Some(descriptor) => descriptor.reach(&of_unit),
+            None => self.descriptor = Some(of_unit),
+        }
+    }
+
+    /// The file; `None` if no row was written.
+    pub fn finish(mut self) -> Option<WrittenSpans> {
+        self.close_unit();
+        let mut descriptor = self.descriptor?;
+        let mut out = self.writer.out;
+        let directory = out.len() as u64..(out.len() + self.directory.len()) as u64;
+        out.extend_from_slice(&self.directory);
+        file::write_footer(&mut out, NODES, &LEAVES, &self.groups, &[("spandrel.layout", LAYOUT)]);
+        descriptor.merge(
+            out.len() as u64,
+            MergedSpans { units: self.units, directory },
+            self.services,
+            self.operations.into_iter().collect(),
+        );
+        Some(WrittenSpans { bytes: Bytes::from(out), descriptor })
+    }
+}
+
+/// Takes a unit's head off the front of `bytes`: rows, and where the chunks are in a unit that begins at `start`.
+///
+/// # Errors
+/// The bytes are no head.
+pub fn read_head(bytes: &mut &[u8], start: u64) -> Result<(u64, ChunkTable), Invalid> {
+    let n_before = bytes.len();
+    let rows = read_varint(bytes)?;
+    let mut chunks = Vec::with_capacity(column::COUNT);
+    for _ in 0..column::COUNT {
+        let entry = read_varint(bytes)?;
+        chunks.push((entry >> 1, entry & 1 == 1));
+    }
+    Ok((rows, ChunkTable { start: start + (n_before - bytes.len()) as u64, chunks }))
+}
+
+/// Spans in the order of merged files, in memory.
+#[derive(Debug)]
+pub struct SpanRun {
+    columns: SpanColumns,
+    hashes: Vec<u64>,
+    /// Rows in order.
+    order: Vec<u32>,
+    next: usize,
+    transfer: SpanTransfer,
+}
+
+/// Where a span has its place.
+type SpanKey = (u64, TraceId, i64, SpanId);
+
+impl SpanRun {
+    /// These spans, in whatever order they are.
+    pub fn sorted(columns: SpanColumns) -> Self {
+        let hashes: Vec<u64> = columns.trace_id.iter().map(|id| hash_id(&id.0)).collect();
+        let mut order: Vec<u32> = (0..columns.len() as u32).collect();
+        let key = |row: u32| {
+            let row = row as usize;
+            (hashes[row], columns.trace_id[row], columns.start_ns[row], columns.span_id[row])
+        };
+        order.sort_by_key(|&row| key(row));
+        Self { columns, hashes, order, next: 0, transfer: SpanTransfer::default() }
+    }
+
+    /// The spans of a unit that was read whole, head included.
+    ///
+    /// # Errors
+    /// The bytes are not a unit, or its rows are not in order.
+    pub fn read(bytes: Bytes, start: u64) -> Result<Self, Invalid> {
+        let (_, table) = read_head(&mut &*bytes, start)?;
+        let mut parts = Parts::new();
+        parts.add(start, bytes);
+        let run = Self::sorted(super::decode(&table, &parts, Projection::ALL)?);
+        if run.order.is_sorted() { Ok(run) } else { Err(Invalid("rows are not in order")) }
+    }
+
+    fn key(&self) -> Option<SpanKey> {
+        let row = *self.order.get(self.next)? as usize;
+        let columns = &self.columns;
+        Some((self.hashes[row], columns.trace_id[row], columns.start_ns[row], columns.span_id[row]))
+    }
+}
+
+/// Merges inputs, each of which is fed run by run in the order of its rows. Equal spans are written once.
+///
+/// Memory is bounded by one run of each input and one unit.
+#[derive(Debug)]
+pub struct SpanMerge {
+    inputs: Vec<Input>,
+    heads: BinaryHeap<Reverse<(SpanKey, usize)>>,
+    /// Rows of the open unit that have the key of the last one.
+    alike: (Option<SpanKey>, Vec<usize>),
+    /// Spans that were left out, because they are equal to others.
+    pub n_duplicates: u64,
+}
+
+#[derive(Debug)]
+enum Input {
+    Starved,
+    Fed(Box<SpanRun>),
+    Ended,
+}
+
+impl SpanMerge {
+    /// Of so many inputs.
+    pub fn new(n_inputs: usize) -> Self {
+        let inputs = (0..n_inputs).map(|_| Input::Starved).collect();
+        Self { inputs, heads: BinaryHeap::new(), alike: (None, Vec::new()), n_duplicates: 0 }
+    }
+
+    /// An input whose next run is needed.
+    pub fn starved(&self) -> Option<usize> {
+        self.inputs.iter().position(|input| matches!(input, Input::Starved))
+    }
+
+    /// Gives an input's next run; `None` if it has no more.
+    pub fn feed(&mut self, input: usize, run: Option<SpanRun>) {
+        self.inputs[input] = match run.map(|run| (run.key(), run)) {
+            None => Input::Ended,
+            Some((None, _)) => Input::Starved,
+            Some((Some(key), run)) => {
+                self.heads.push(Reverse((key, input)));
+                Input::Fed(Box::new(run))
+            }
+        };
+    }
+
+    /// The key's hash of the next span, if there is one; no input may be starved.
+    fn peek(&self) -> Option<SpanKey> {
+        self.heads.peek().map(|Reverse((key, _))| *key)
+    }
+
+    /// Writes spans until an input is starved or there is none left; `false` in the second case. A full file is left to
+    /// the caller, between two traces at best: this returns when `writer` has `target_bytes`.
+    pub fn write(&mut self, writer: &mut SpanWriter, target_bytes: usize) -> bool {
+        while let Some(key) = self.peek() {
+            let is_new = self.alike.0 != Some(key);
+            if is_new && writer.is_unit_full() {
+                self.close_unit(writer);
+                if writer.len() >= target_bytes {
+                    return true;
+                }
+            }
+            if self.write_one(key, is_new, writer) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn close_unit(&mut self, writer: &mut SpanWriter) {
+        writer.close_unit();
+        self.renew();
+    }
+
+    /// Another unit is filled from now on.
+    pub fn renew(&mut self) {
+        self.alike = (None, Vec::new());
+        for input in &mut self.inputs {
+            if let Input::Fed(run) = input {
+                run.transfer.renew();
+            }
+        }
+    }
+
+    /// Writes the next span; tells whether its input is starved then.
+    fn write_one(&mut self, key: SpanKey, is_new: bool, writer: &mut SpanWriter) -> bool {
+        let Some(Reverse((_, at))) = self.heads.pop() else { return false };
+        let Input::Fed(run) = &mut self.inputs[at] else { return false };
+        let row = run.order[run.next] as usize;
+        if is_new {
+            self.alike = (Some(key), Vec::new());
+        }
+        let span = run.columns.span(row);
+        if self.alike.1.iter().any(|&other| writer.columns.span(other).same_as(span)) {
+            self.n_duplicates += 1;
+        } else {
+            self.alike.1.push(writer.columns.len());
+            writer.columns.push_row_of(&run.columns, row, &mut run.transfer);
+        }
+        run.next += 1;
+        match run.key() {
+            Some(key) => {
+                self.heads.push(Reverse((key, at)));
+                false
+            }
+            None => {
+                self.inputs[at] = Input::Starved;
+                true
+            }
+        }
+    }
+}
+
+/// Reads an output as its readers will, and checks that it is what its item says.
+///
+/// # Errors
+/// It is not.
+pub fn verify(bytes: &Bytes, descriptor: &Descriptor) -> Result<(), Invalid> {
+    let crate::index::Places::Merged(merged) = &descriptor.places else {
+        return Err(Invalid("merged file has no units"));
+    };
+    let mut directory = bytes
+        .get(merged.directory.start as usize..merged.directory.end as usize)
+        .ok_or(Invalid("directory is outside of the file"))?;
+    let mut start = file::MAGIC.len() as u64;
+    let (mut n_rows, mut before) = (0, 0);
+    for unit in &merged.units {
+        let (rows, table) = read_head(&mut directory, start)?;
+        let columns =
+            super::decode(&table, &Parts::whole(bytes.clone()), Projection::of(&[column::START_TIME]))?;
+        let first = columns.trace_id.first().map(|id| (hash_id(&id.0) >> 32) as u32);
+        if rows != unit.rows || columns.len() as u64 != rows || first != Some(unit.first_hash) {
+            return Err(Invalid("unit is not what its item says"));
+        }
+        for id in &columns.trace_id {
+            let hash = hash_id(&id.0);
+            if hash < before {
+                return Err(Invalid("rows are not in order"));
+            }
+            before = hash;
+        }
+        n_rows += rows;
+        start += unit.len;
+        if table.end() != start {
+            return Err(Invalid("unit has another length"));
+        }
+    }
+    let is_sound = n_rows == descriptor.rows && bytes.len() as u64 == descriptor.size && directory.is_empty();
+    if is_sound { Ok(()) } else { Err(Invalid("file is not what its item says")) }
+}

@@ -1,0 +1,138 @@
+//! Merges files of spans.
+
+use std::ops::Range;
+
+use futures::stream::TryStreamExt as _;
+use model::SpanColumns;
+
+use super::outputs::{Finished, Job, Merged, Slices, ZSTD_LEVEL};
+use crate::block::spans::merged::{self, SpanMerge, SpanRun, SpanWriter, WrittenSpans};
+use crate::block::spans::{self, ChunkTable, Parts, Projection};
+use crate::index::{Places, Window};
+use crate::read::index::IndexedFile;
+use crate::{Error, Result};
+
+/// Merges the job's inputs into files of its window, or of the long windows that they touch where that is `wide`, and
+/// stores these.
+///
+/// # Errors
+/// As the stores; an input is corrupt; an output is not what its inputs give.
+pub(super) async fn merge(job: Job<'_>) -> Result<Merged> {
+    let mut expected = 0;
+    let mut range_ns: Option<(i64, i64)> = None;
+    let mut fresh = Vec::new();
+    let mut cursors = Vec::new();
+    for input in job.inputs {
+        let summary = input.summary()?;
+        expected += summary.rows;
+        let (first, last) = range_ns.unwrap_or((summary.min_start_ns, summary.max_start_ns));
+        range_ns = Some((first.min(summary.min_start_ns), last.max(summary.max_start_ns)));
+        match summary.places().map_err(|err| input.corrupt(err))? {
+            Places::OfRequest(table) => fresh.push((input, table)),
+            Places::Merged(merged) => {
+                let units: Vec<Range<u64>> = merged.placed().map(|(place, _)| place).collect();
+                cursors.push(Cursor { input, units: units.into_iter() });
+            }
+        }
+    }
+    let slices = Slices::of(job.signal, job.window, range_ns.unwrap_or((0, 0)));
+    let fresh = decode(job, &fresh).await?;
+    let mut merged = Merged::default();
+    match slices {
+        // Merged files that are wide reach over too many long windows: they are not split.
+        Slices::Long { .. } if cursors.is_empty() => {
+            let first = slices.number_of(range_ns.map_or(0, |range| range.0));
+            let last = slices.number_of(range_ns.map_or(0, |range| range.1));
+            for slice in first..=last {
+                let part = |columns: &SpanColumns| {
+                    let mut part = columns.clone();
+                    let is_in = |start_ns: &i64| slices.number_of(*start_ns) == slice;
+                    part.retain(&columns.start_ns.iter().map(is_in).collect::<Vec<_>>());
+                    part
+                };
+                let parts = fresh.iter().map(part).collect();
+                merge_into(job, slices.window_of(slice), parts, Vec::new(), &mut merged).await?;
+            }
+        }
+        _ => merge_into(job, job.window, fresh, cursors, &mut merged).await?,
+    }
+    if merged.n_rows + merged.n_duplicates != expected {
+        let why = format!("{} spans and {} duplicates of {expected}", merged.n_rows, merged.n_duplicates);
+        return Err(Error::corrupt("merge of spans", why));
+    }
+    Ok(merged)
+}
+
+/// Reads a merged input unit by unit.
+struct Cursor<'a> {
+    input: &'a IndexedFile,
+    units: std::vec::IntoIter<Range<u64>>,
+}
+
+impl Cursor<'_> {
+    async fn next(&mut self, job: Job<'_>) -> Result<Option<SpanRun>> {
+        let Some(unit) = self.units.next() else { return Ok(None) };
+        let bytes = job.range(self.input, unit.clone()).await?;
+        SpanRun::read(bytes, unit.start).map(Some).map_err(|err| self.input.corrupt(err))
+    }
+}
+
+/// All files of requests.
+async fn decode(job: Job<'_>, fresh: &[(&IndexedFile, ChunkTable)]) -> Result<Vec<SpanColumns>> {
+    let mut decoded = Vec::with_capacity(fresh.len());
+    let mut files = std::pin::pin!(job.whole(fresh.iter().map(|(input, _)| *input).collect()));
+    for (input, table) in fresh {
+        let Some(bytes) = files.try_next().await? else { break };
+        let columns = spans::decode(table, &Parts::whole(bytes), Projection::ALL);
+        decoded.push(columns.map_err(|err| input.corrupt(err))?);
+    }
+    Ok(decoded)
+}
+
+async fn merge_into(
+    job: Job<'_>,
+    window: Window,
+    fresh: Vec<SpanColumns>,
+    mut cursors: Vec<Cursor<'_>>,
+    merged: &mut Merged,
+) -> Result<()> {
+    let n_fresh = fresh.len();
+    let mut merge = SpanMerge::new(n_fresh + cursors.len());
+    for (input, columns) in fresh.into_iter().enumerate() {
+        merge.feed(input, Some(SpanRun::sorted(columns)));
+    }
+    let mut writer = SpanWriter::new(ZSTD_LEVEL);
+    loop {
+        while let Some(starved) = merge.starved() {
+            let run = match starved.checked_sub(n_fresh).and_then(|at| cursors.get_mut(at)) {
+                Some(cursor) => cursor.next(job).await?,
+                None => None,
+            };
+            merge.feed(starved, run);
+        }
+        let has_more = merge.write(&mut writer, job.target_bytes as usize);
+        if writer.len() as u64 >= job.target_bytes {
+            let full = std::mem::replace(&mut writer, SpanWriter::new(ZSTD_LEVEL));
+            close(job, window, full, merged).await?;
+            merge.renew();
+        }
+        if !has_more && merge.starved().is_none() {
+            break;
+        }
+    }
+    close(job, window, writer, merged).await?;
+    merged.n_duplicates += merge.n_duplicates;
+    Ok(())
+}
+
+async fn close(job: Job<'_>, window: Window, writer: SpanWriter, merged: &mut Merged) -> Result<()> {
+    let Some(WrittenSpans { bytes, descriptor }) = writer.finish() else { return Ok(()) };
+    merged::verify(&bytes, &descriptor).map_err(|err| Error::corrupt("merged file of spans", err))?;
+    let file = Finished {
+        bytes,
+        item: descriptor.encode(),
+        n_rows: descriptor.rows,
+        range_ns: (descriptor.min_start_ns, descriptor.max_start_ns),
+    };
+    job.store(merged, merged::LAYOUT, window, file).await
+}
