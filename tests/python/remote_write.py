@@ -57,13 +57,24 @@ class Histogram:
         return field(4, message)
 
 
+class Exemplar:
+    """An exemplar: its labels as a dict, and its value."""
+
+    def __init__(self, labels, value):
+        self.labels, self.value = labels, value
+
+    def field(self, time_ms):
+        names = b"".join(label(name, value) for name, value in sorted(self.labels.items()))
+        return field(3, names + double(2, self.value) + varint(3 << 3) + varint(time_ms))
+
+
 def request(series):
-    """The message: of each series its labels as a dict and its samples as pairs of ms and a number or a histogram."""
+    """The message: of each series its labels as a dict and its samples as pairs of ms and a number, a histogram or an exemplar."""
     out = b""
     for labels, samples in series:
         body = b"".join(label(name, labels[name]) for name in sorted(labels))
         for time_ms, value in samples:
-            body += value.field(time_ms) if isinstance(value, Histogram) else sample(value, time_ms)
+            body += value.field(time_ms) if isinstance(value, (Histogram, Exemplar)) else sample(value, time_ms)
         out += field(1, body)
     return out
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import requests
@@ -30,6 +31,30 @@ def environment(**extra):
     """This process's environment without settings that would change what a server does, plus `extra`."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SPANDREL_", "OTEL_", "AWS_"))}
     return {**kept, **extra}
+
+
+def run(*arguments, **variables):
+    """What a command of the binary printed; anything but exit code 0 is an error."""
+    command = [str(BINARY), *map(str, arguments)]
+    done = subprocess.run(command, env=environment(**variables), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"{command}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+class StoredWindow(NamedTuple):
+    """The files of one signal and level in one window, as `inspect` shows them."""
+
+    signal: str
+    window: str
+    level: int
+    n_files: int
+    n_items: int
+
+
+def stored_windows(table):
+    """The lines of `inspect`, of all tenants."""
+    found = re.findall(r"^(traces|metrics|logs) +(\S+) +(\d+) +(\d+) +(\d+) ", table, re.MULTILINE)
+    return [StoredWindow(signal, window, *map(int, numbers)) for signal, window, *numbers in found]
 
 
 class Server:
@@ -223,6 +248,19 @@ class Server:
         response = self.get(f"/api/v3/traces/{trace_id}", session=session)
         assert response.status_code == 200, f"{response.status_code} {response.text[:2000]}"
         return v3_result(response)
+
+    def stored_windows(self):
+        """What the index names, by window and level."""
+        response = requests.get(self.http + "/-/inspect", timeout=60)
+        assert response.status_code == 200, response.text
+        return stored_windows(response.text)
+
+    def metric(self, family, **labels):
+        """The value of a counter without labels, or with these alone; 0 where there is none."""
+        inside = ",".join(f'{name}="{value}"' for name, value in labels.items())
+        name = f"{family}{{{inside}}} " if inside else f"{family} "
+        page = requests.get(self.http + "/metrics", timeout=60).text
+        return sum(int(line[len(name) :]) for line in page.splitlines() if line.startswith(name))
 
     def stored_files(self, pattern="*.parquet"):
         """Paths of the stored objects."""

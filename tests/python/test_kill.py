@@ -18,29 +18,6 @@ from spandrel import BINARY, Server, environment
 N_KILLS = 10
 
 
-class Crashing:
-    """A server that is killed and comes back on the same folder and ports. A context manager."""
-
-    def __init__(self, data):
-        self.data = data
-        self.server = Server(data).start()
-        self.ports = {name: url.removeprefix("http://") for name, url in [("http", self.server.http), ("jaeger", self.server.jaeger)]}
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *_):
-        if kind is None:
-            self.server.stop()
-        else:
-            self.server.kill()
-            print(self.server.log()[-4000:])
-
-    def crash(self):
-        self.server.kill()
-        self.server = Server(self.data, **self.ports).start()
-
-
 def rows(data, columns):
     """Rows of these columns over all stored files, read by DuckDB."""
     files = data / "objects" / "**" / "*.parquet"
@@ -121,33 +98,6 @@ def test_kills_under_the_benchmarks_load(tmp_path):
     print(f"DuckDB: {len(stored)} rows, {len(found)} distinct spans")
     assert spans - found == set()
     assert len(found) == len(stored), "no request is stored twice"
-
-
-class Samples(threading.Thread):
-    """Writes one request after the other, each until it is acknowledged; `n` is the number of those that were."""
-
-    def __init__(self, base, start_ms):
-        super().__init__(daemon=True)
-        self.base, self.start_ms = base, start_ms
-        self.n, self.n_retries, self.is_over, self.wrong = 0, 0, False, None
-
-    def run(self):
-        while not self.is_over:
-            series = [({"__name__": "x", "n": str(n)}, [(self.start_ms + self.n, float(self.n))]) for n in range(20)]
-            body = remote_write.request(series)
-            while True:
-                try:
-                    status = remote_write.post(self.base, body).status_code
-                except requests.RequestException:
-                    status = None
-                if status == 204:
-                    break
-                if status not in (None, 503):
-                    self.wrong = status
-                    return
-                self.n_retries += 1
-                time.sleep(0.01)
-            self.n += 1
 
 
 @pytest.mark.timeout(240)

@@ -1,7 +1,8 @@
 //! Every role in one process: the binary `spandrel`.
 //!
 //! - [`serve`]: the server. Stores → roles' routers → listeners; a clean stop.
-//! - [`inspect`]: what is stored. [`compact`]: merging, once or by a ticker. [`cost`]: what it costs.
+//! - [`inspect`]: what is stored. [`compact`]: merging, once or by a ticker.
+//!   [`repair`]: what crashes left behind. [`cost`]: what it costs.
 //! - [`mod@bench`], [`traffic`], [`demo`]: made-up telemetry, to measure with and to look at.
 
 pub mod bench;
@@ -9,6 +10,7 @@ pub mod compact;
 pub mod cost;
 pub mod demo;
 pub mod inspect;
+pub mod repair;
 pub mod serve;
 mod stores;
 mod table;
@@ -39,6 +41,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Merge small files into large ones, once (a server does it all the time)
     Compact(compact::Args),
+    /// Show what crashes left behind, and remove it when told
+    Repair(repair::Args),
     /// Price what is stored, a planned load or a day of requests
     Cost(cost::Args),
     /// Measure this program on this machine
@@ -51,6 +55,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => exit_code(serve::run(*args)),
         Command::Inspect(args) => exit_code(inspect::run(&args)),
         Command::Compact(args) => exit_code(compact::run(&args)),
+        Command::Repair(args) => exit_code(repair::run(&args)),
         Command::Cost(args) => exit_code(cost::run(&args)),
         Command::Bench(args) => bench::run(args),
     }

@@ -3,7 +3,7 @@
 //! For each window that may need it: read its items → [`plan`] → take the lease → merge, streaming → verify → store the
 //! outputs → publish in one conditional transaction. Later, after a grace period longer than the longest question, delete
 //! the inputs. A crash at any point leaves the inputs or the outputs in the index, never both without a mark and never
-//! neither; what is left besides is found by a repair pass.
+//! neither; what is left besides is found by [`repair`].
 //!
 //! Windows are looked at while writers name them, and each other one once in [`SWEEP_SLOTS`] calls, so that what comes
 //! late is merged too and an idle system costs next to nothing.
@@ -12,6 +12,7 @@ mod lease;
 mod outputs;
 pub mod plan;
 mod publish;
+pub mod repair;
 mod retire;
 mod series;
 mod spans;

@@ -357,7 +357,11 @@ impl Listing {
                 continue;
             }
             match fs::metadata(root.join(&key)) {
-                Ok(metadata) => self.found.push(ObjectMeta { key, size: metadata.len() }),
+                Ok(metadata) => {
+                    let since_epoch = metadata.modified()?.duration_since(std::time::UNIX_EPOCH);
+                    let modified_s = since_epoch.unwrap_or_default().as_secs();
+                    self.found.push(ObjectMeta { key, size: metadata.len(), modified_s });
+                }
                 Err(error) if is_absence(&error) => {}
                 Err(error) => return Err(error),
             }

@@ -71,7 +71,7 @@ impl Object for MemoryObjects {
         Ok(in_prefix
             .take_while(|(key, _)| key.starts_with(prefix))
             .take(limit)
-            .map(|(key, body)| ObjectMeta { key: key.clone(), size: body.len() as u64 })
+            .map(|(key, body)| ObjectMeta { key: key.clone(), size: body.len() as u64, modified_s: 0 })
             .collect())
     }
 }

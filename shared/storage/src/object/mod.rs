@@ -30,6 +30,8 @@ pub struct ObjectMeta {
     pub key: String,
     /// Its length in bytes.
     pub size: u64,
+    /// When it was stored, seconds since the epoch; 0 where the store does not know.
+    pub modified_s: u64,
 }
 
 /// A store of immutable objects.

@@ -185,7 +185,9 @@ impl Object for S3Objects {
                 let Some(key) = object.key() else { continue };
                 start_after = Some(key.to_owned());
                 let size = object.size().unwrap_or(0).max(0) as u64;
-                found.push(ObjectMeta { key: key[self.prefix.len()..].to_owned(), size });
+                let modified = object.last_modified().map_or(0, aws_sdk_s3::primitives::DateTime::secs);
+                let modified_s = u64::try_from(modified).unwrap_or(0);
+                found.push(ObjectMeta { key: key[self.prefix.len()..].to_owned(), size, modified_s });
             }
             if page.is_truncated() != Some(true) || page.contents().is_empty() {
                 break;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use model::TenantId;
 use storage::Store;
+use storage::compact::repair::{self, Damage};
 use storage::compact::{self, Report, Rules, Settings};
 use storage::faults::{Faults, FaultyObject, FaultyTable};
 use storage::index::TableLayout;
@@ -82,6 +83,15 @@ async fn objects(store: &Store) -> usize {
 async fn let_grace_pass(store: &Store, now_s: u64) {
     let report = run(store, &settings(), now_s + 100_000).await.expect("memory");
     assert_eq!(report.failed, 0);
+}
+
+/// What a repair pass finds much later, and mends.
+async fn mended(store: &Store) -> Damage {
+    let later_s = NOW_S + 1_000_000;
+    let damage = repair::find(store, 86_400, later_s).await.expect("memory");
+    repair::mend(store, &damage).await.expect("memory");
+    assert!(repair::find(store, 86_400, later_s).await.expect("memory").is_empty());
+    damage
 }
 
 /// Whether only what the index names is stored, and all of it is sound.

@@ -11,6 +11,8 @@ use super::thrift::{read_varint, take, write_varint};
 
 const BLOCK: usize = 128;
 const MINI: usize = 32;
+/// Values of so many bits lie in eight bytes, wherever they begin.
+const MAX_WORD_BITS: usize = 56;
 
 fn write_zigzag(out: &mut Vec<u8>, value: i64) {
     write_varint(out, ((value << 1) ^ (value >> 63)) as u64);
@@ -99,10 +101,22 @@ pub fn read(bytes: &[u8], count: usize) -> Result<Vec<i64>, Invalid> {
                 return Err(Invalid("delta width is above 64 bits"));
             }
             let packed = take(&mut rest, MINI * width / 8)?;
-            for i in 0..n {
-                let delta = bits(packed, i * width, width);
+            let mut add = |delta: u64| {
                 value = value.wrapping_add(least).wrapping_add(delta as i64);
                 values.push(value);
+            };
+            if width <= MAX_WORD_BITS {
+                // Words are read eight bytes at a time, also behind the last packed byte.
+                let mut padded = [0; MINI * MAX_WORD_BITS / 8 + 8];
+                padded[..packed.len()].copy_from_slice(packed);
+                let mask = (1_u64 << width) - 1;
+                for i in 0..n {
+                    let (byte, bit) = (i * width / 8, i * width % 8);
+                    let word = padded[byte..byte + 8].try_into().expect("invariant: eight bytes");
+                    add(u64::from_le_bytes(word) >> bit & mask);
+                }
+            } else {
+                (0..n).for_each(|i| add(bits(packed, i * width, width)));
             }
         }
     }
