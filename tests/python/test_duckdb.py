@@ -69,9 +69,9 @@ def load():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, load):
-    """The data folder of a server that has stored the load and was stopped."""
+    """The data folder of a server that has stored the load, one file a request, and was stopped."""
     folder = tmp_path_factory.mktemp("duckdb") / "data"
-    with Server(folder) as server:
+    with Server(folder, "--compact-interval-ms", 0) as server:
         server.send(*load.requests)
     return folder
 

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use model::SpanColumns;
 use proptest::prelude::*;
 use storage::block::reference;
-use storage::block::spans::{ChunkTable, EncodedSpans, Parts, Projection, column, decode, encode};
+use storage::block::spans::{
+    ChunkTable, EncodedSpans, Parts, Projection, column, decode, decode_rows, encode,
+};
 use storage::index::{Places, Summary};
 
 fn assert_same(read: &SpanColumns, written: &SpanColumns) {
@@ -41,6 +43,20 @@ proptest! {
         let encoded = encode(&columns);
         assert_same(&own_reader(&encoded.bytes, table(&encoded)), &columns);
         assert_same(&reference::decode(encoded.bytes.clone()).expect("a parquet file"), &columns);
+    }
+
+    #[test]
+    fn some_rows_are_as_among_all(columns in spans::any_columns(1..40), a in any::<prop::sample::Index>(), b in any::<prop::sample::Index>()) {
+        let encoded = encode(&columns);
+        let (a, b) = (a.index(columns.len()), b.index(columns.len()));
+        let rows = a.min(b)..a.max(b) + 1;
+        let some = decode_rows(table(&encoded), &Parts::whole(encoded.bytes.clone()), rows.clone()).expect("own file");
+        prop_assert_eq!(some.len(), rows.len());
+        for (at, row) in rows.enumerate() {
+            prop_assert!(some.span(at).same_as(columns.span(row)));
+        }
+        let beyond = columns.len()..columns.len() + 1;
+        prop_assert!(decode_rows(table(&encoded), &Parts::whole(encoded.bytes.clone()), beyond).is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod evaluate;
 mod fetch;
 pub(crate) mod index;
 mod links;
+mod merged;
 mod series;
 mod traces;
 mod windows;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures::stream::TryStreamExt as _;
 use model::search::TraceSearch;
 use model::spans::SpanView;
 use model::time::HOUR_NS;
@@ -12,7 +12,7 @@ use model::{Signal, SpanColumns, TenantId, TimeRange, TraceId};
 
 use super::fetch::{self, Asker};
 use super::index::{self, IndexedFile};
-use super::{Limits, Trace, TraceSet, evaluate};
+use super::{Limits, Trace, TraceSet, evaluate, merged};
 use crate::block::spans::{self, ChunkTable, Parts, Projection};
 use crate::index::{Places, fingerprint};
 use crate::{Error, Result, Store};
@@ -21,10 +21,6 @@ use crate::{Error, Result, Store};
 const FIRST_BATCH: usize = 8;
 /// How many files a search looks at between later such questions, at most.
 const LARGEST_BATCH: usize = 128;
-/// How many units of a merged file one task searches.
-const UNITS_OF_A_TASK: usize = 16;
-/// How many such tasks of one file are under way.
-const CONCURRENT_PORTIONS: usize = 4;
 /// A trace that a search finds is complete within so many hours around it; a trace by id, at any age.
 const SEARCHED_TRACE_REACH_NS: i64 = 24 * HOUR_NS;
 
@@ -127,48 +123,27 @@ async fn matches_in(
 ) -> Result<Vec<(TraceId, i64)>> {
     let groups = asker.row_groups(file).await?;
     if file.key.level == 0 {
-        let wanted = evaluate::attribute_projection(&search.conditions);
-        return matches_in_groups(asker, file, &groups, search, wanted).await;
+        return matches_in_request(asker, file, &groups[0], search).await;
     }
-    let portions: Vec<_> = groups.chunks(UNITS_OF_A_TASK).map(<[ChunkTable]>::to_vec).collect();
-    let matches = |groups: Vec<ChunkTable>| {
-        let (asker, file, search) = (asker.clone(), file.clone(), Arc::clone(search));
-        fetch::spawned(async move { matches_in_groups(&asker, &file, &groups, &search, None).await })
-    };
-    let found: Vec<_> =
-        stream::iter(portions).map(matches).buffered(CONCURRENT_PORTIONS).try_collect().await?;
-    Ok(found.into_iter().flatten().collect())
+    merged::newest_matches(asker, file, groups, search).await
 }
 
-/// As [`matches_in`], of some row groups. `also` is read at once with the columns of cheap conditions; what else is needed
-/// is only read where rows remain.
-async fn matches_in_groups(
+/// As [`matches_in`], of a file of one request: all that is needed is read at once.
+async fn matches_in_request(
     asker: &Asker,
     file: &IndexedFile,
-    groups: &[ChunkTable],
+    table: &ChunkTable,
     search: &TraceSearch,
-    also: Option<Projection>,
 ) -> Result<Vec<(TraceId, i64)>> {
     let corrupt = |err| file.corrupt(err);
     let narrow = evaluate::narrow_projection(&search.conditions);
-    let parts = asker.parts_of(file, groups, also.map_or(narrow, |also| narrow.and(also))).await?;
-    let (cheap, dear) = evaluate::narrow_and_wide(&search.conditions);
-    let mut found = Vec::new();
-    for table in groups {
-        let columns = spans::decode(table, &parts, narrow).map_err(corrupt)?;
-        let mut rows = evaluate::rows_in(&columns, search.range);
-        let opened = evaluate::File { columns: &columns, table, parts: &parts };
-        evaluate::retain_all(&opened, &cheap, &mut rows).map_err(corrupt)?;
-        if let (false, Some(wide)) = (rows.is_empty(), evaluate::attribute_projection(&dear)) {
-            let fetched = if also.is_none() { Some(asker.parts(file, table, wide).await?) } else { None };
-            let parts = fetched.as_ref().unwrap_or(&parts);
-            let opened = evaluate::File { columns: &columns, table, parts };
-            evaluate::retain_all(&opened, &dear, &mut rows).map_err(corrupt)?;
-        }
-        let place = |row: u32| (columns.trace_id[row as usize], columns.start_ns[row as usize]);
-        found.extend(rows.into_iter().map(place));
-    }
-    Ok(found)
+    let all = evaluate::attribute_projection(&search.conditions).map_or(narrow, |wide| narrow.and(wide));
+    let parts = asker.parts(file, table, all).await?;
+    let columns = spans::decode(table, &parts, narrow).map_err(corrupt)?;
+    let mut rows = evaluate::rows_in(&columns, search.range);
+    let opened = evaluate::File { columns: &columns, table, parts: &parts };
+    evaluate::retain_all(&opened, &search.conditions, &mut rows).map_err(corrupt)?;
+    Ok(rows.into_iter().map(|row| (columns.trace_id[row as usize], columns.start_ns[row as usize])).collect())
 }
 
 /// All spans of these traces in `files`, each once.
@@ -274,8 +249,12 @@ async fn rows_of(
     let columns = spans::decode(&table, &parts, Projection::of(&[])).map_err(corrupt)?;
     let rows: Vec<u32> =
         (0..columns.len() as u32).filter(|&row| wanted.contains(&columns.trace_id[row as usize])).collect();
-    if rows.is_empty() {
-        return Ok((columns, rows));
+    let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { return Ok((columns, rows)) };
+    // The rows of a trace lie together in a unit: what lies around them need not be decoded.
+    let wanted = first as usize..last as usize + 1;
+    if wanted.len() * 2 < columns.len() {
+        let columns = spans::decode_rows(&table, &parts, wanted).map_err(corrupt)?;
+        return Ok((columns, rows.into_iter().map(|row| row - first).collect()));
     }
     Ok((spans::decode(&table, &parts, Projection::ALL).map_err(corrupt)?, rows))
 }

@@ -8,6 +8,8 @@
 //! Dictionary positions are packed in whole bytes (width 8, 16 or 32), wider than needed: zstd then sees the repeated
 //! patterns of neighbouring rows, which packing to odd widths would hide.
 
+use std::ops::Range;
+
 use super::Invalid;
 use super::thrift::{read_varint, take, write_varint};
 
@@ -146,6 +148,108 @@ pub fn ends_of_lists(packed: &[u8], count: usize) -> Vec<u32> {
     ends
 }
 
+/// The levels of some rows of a list column with `count` repetition levels of one bit: a row begins at each zero.
+///
+/// # Errors
+/// The section is cut off, or there are fewer rows.
+pub fn levels_of_rows(section: &[u8], count: usize, rows: Range<usize>) -> Result<Range<usize>, Invalid> {
+    if constant(section, 1, count) == Some(0) {
+        return if rows.end <= count { Ok(rows) } else { Err(Invalid("column has too few rows")) };
+    }
+    let mut all = Vec::new();
+    let packed = if let Some(packed) = packed(section, 1, count) {
+        packed
+    } else {
+        let mut levels = Vec::new();
+        read_levels(section, 1, count, &mut levels)?;
+        all.extend(levels.chunks(8).map(|group| group.iter().rev().fold(0, |byte, level| byte << 1 | level)));
+        &all
+    };
+    let (mut begun, mut start) = (0, None);
+    for (at, &byte) in packed.iter().enumerate() {
+        let n = 8.min(count.saturating_sub(at * 8));
+        let zeros = !byte & (0xff_u16 >> (8 - n)) as u8;
+        let n_zeros = zeros.count_ones() as usize;
+        // The row that is looked for begins within this byte.
+        while let Some(wanted) = if start.is_none() { Some(rows.start) } else { Some(rows.end) } {
+            if wanted >= begun + n_zeros {
+                break;
+            }
+            let level = at * 8 + place_of_one(zeros, wanted - begun);
+            match start {
+                None => start = Some(level),
+                Some(start) => return Ok(start..level),
+            }
+            if rows.is_empty() {
+                return Ok(level..level);
+            }
+        }
+        begun += n_zeros;
+    }
+    match start {
+        Some(start) if rows.end == begun => Ok(start..count),
+        None if rows.start == begun && rows.is_empty() => Ok(count..count),
+        _ => Err(Invalid("column has too few rows")),
+    }
+}
+
+/// The place of the `n`-th one among the bits, lowest first.
+fn place_of_one(mut bits: u8, n: usize) -> usize {
+    for _ in 0..n {
+        bits &= bits.wrapping_sub(1);
+    }
+    bits.trailing_zeros() as usize
+}
+
+/// Levels of one or two bits in a range, how many are `value` before it, and how many in all.
+///
+/// # Errors
+/// The section is cut off.
+pub fn levels_in(
+    section: &[u8],
+    width: u8,
+    count: usize,
+    range: Range<usize>,
+    value: u8,
+) -> Result<(Vec<u8>, usize, usize), Invalid> {
+    if let Some(constant) = constant(section, width, count) {
+        let of = |n: usize| if constant == u32::from(value) { n } else { 0 };
+        return Ok((vec![constant as u8; range.len()], of(range.start), of(count)));
+    }
+    let Some(packed) = packed(section, width, count) else {
+        let mut levels = Vec::new();
+        read_levels(section, width, count, &mut levels)?;
+        let n_of = |levels: &[u8]| levels.iter().filter(|&&level| level == value).count();
+        let before = n_of(levels.get(..range.start).ok_or(Invalid("column has too few levels"))?);
+        let all = n_of(&levels);
+        return Ok((levels[range].to_vec(), before, all));
+    };
+    let level = |at: usize| match width {
+        1 => packed[at / 8] >> (at % 8) & 1,
+        _ => packed[at / 4] >> (2 * (at % 4)) & 3,
+    };
+    let before = count_in_packed(packed, width, range.start, value);
+    Ok((range.map(level).collect(), before, count_in_packed(packed, width, count, value)))
+}
+
+/// How many of the first `n` packed levels of one or two bits are `value`.
+fn count_in_packed(packed: &[u8], width: u8, n: usize, value: u8) -> usize {
+    let per_byte = 8 / usize::from(width);
+    let pattern = if width == 1 { value * 0xff } else { value * 0x55 };
+    let alike = |byte: u8, n: usize| {
+        let mask = (0xff_u16 >> (8 - n * usize::from(width))) as u8;
+        let differing = byte ^ pattern;
+        let differing = if width == 1 { differing } else { (differing | differing >> 1) & 0x55 };
+        let all = if width == 1 { mask } else { mask & 0x55 };
+        (!differing & all).count_ones() as usize
+    };
+    let whole: usize = packed[..n / per_byte].iter().map(|&byte| alike(byte, per_byte)).sum();
+    match n % per_byte {
+        0 => whole,
+        rest => whole + alike(packed[n / per_byte], rest),
+    }
+}
+
 fn read_with<T: Clone>(
     bytes: &[u8],
     width: u8,
@@ -259,6 +363,31 @@ mod tests {
                 Some(packed) => prop_assert_eq!(ends_of_lists(packed, levels.len()), expect),
                 None => prop_assert!(constant(&bytes[4..], 1, levels.len()).is_some()),
             }
+        }
+
+        #[test]
+        fn parts_of_levels_are_those_of_all(
+            lengths in proptest::collection::vec(1usize..6, 1..60),
+            deep in proptest::collection::vec(0u8..4, 300),
+            a in any::<prop::sample::Index>(), b in any::<prop::sample::Index>(), width in 1u8..=2,
+        ) {
+            let repetition: Vec<u8> = lengths.iter().flat_map(|&n| (0..n).map(|at| u8::from(at > 0))).collect();
+            let mut bytes = Vec::new();
+            write_levels(&mut bytes, &repetition, 1);
+            let (a, b) = (a.index(lengths.len() + 1), b.index(lengths.len() + 1));
+            let rows = a.min(b)..a.max(b);
+            let start: usize = lengths[..rows.start].iter().sum();
+            let end: usize = lengths[..rows.end].iter().sum();
+            let levels = levels_of_rows(&bytes[4..], repetition.len(), rows.clone()).expect("own bytes");
+            prop_assert_eq!(&levels, &(start..end));
+            prop_assert!(levels_of_rows(&bytes[4..], repetition.len(), rows.start..lengths.len() + 1).is_err());
+
+            let deep: Vec<u8> = deep[..repetition.len()].iter().map(|level| level & ((1 << width) - 1)).collect();
+            let mut bytes = Vec::new();
+            write_levels(&mut bytes, &deep, width);
+            let n_of = |levels: &[u8]| levels.iter().filter(|&&level| level == width).count();
+            let expect = (deep[levels.clone()].to_vec(), n_of(&deep[..levels.start]), n_of(&deep));
+            prop_assert_eq!(levels_in(&bytes[4..], width, deep.len(), levels, width).expect("own bytes"), expect);
         }
 
         #[test]

@@ -1,6 +1,7 @@
 //! A column chunk → values. The form of a chunk is drawn in [`mod@super::write`].
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use model::dictionary::Dictionary;
 
@@ -159,11 +160,65 @@ impl<'a> ChunkReader<'a> {
             n_distinct,
             data,
             values_at,
+            n_before: 0,
             n_values,
+            n_in_all: n_values,
             encoding: self.data.encoding,
             repetition,
             definition,
             ends,
+        })
+    }
+}
+
+impl ChunkReader<'_> {
+    /// As [`ChunkReader::pages`] with both kinds of levels, of some rows only: as if the column had no others.
+    ///
+    /// # Errors
+    /// The bytes are not such pages, or there are fewer rows.
+    pub fn pages_of_rows(
+        &self,
+        max_repetition: u8,
+        max_definition: u8,
+        rows: Range<usize>,
+    ) -> Result<Pages, Invalid> {
+        let dictionary = self.dictionary.map(|page| page.plain(self.compressed)).transpose()?;
+        let n_distinct = self.dictionary.map_or(0, |page| page.count);
+        let data = self.data.plain(self.compressed)?;
+        let count = self.data.count;
+        let mut rest = data.as_slice();
+        let repetition_section = levels_section(&mut rest, max_repetition)?;
+        let definition_section = levels_section(&mut rest, max_definition)?;
+        let values_at = data.len() - rest.len();
+        let levels = match max_repetition {
+            0 if rows.end <= count => rows,
+            0 => return Err(Invalid("column has too few rows")),
+            _ => hybrid::levels_of_rows(repetition_section, count, rows)?,
+        };
+        let repetition = match max_repetition {
+            0 => Vec::new(),
+            _ => hybrid::levels_in(repetition_section, 1, count, levels.clone(), 0)?.0,
+        };
+        let (definition, n_before, n_in_all) = match max_definition {
+            0 => (Vec::new(), levels.start, count),
+            max => hybrid::levels_in(definition_section, level_width(max), count, levels.clone(), max)?,
+        };
+        let n_values = match max_definition {
+            0 => levels.len(),
+            max => definition.iter().filter(|&&level| level == max).count(),
+        };
+        Ok(Pages {
+            dictionary: dictionary.unwrap_or_default(),
+            n_distinct,
+            data,
+            values_at,
+            n_before,
+            n_values,
+            n_in_all,
+            encoding: self.data.encoding,
+            repetition,
+            definition,
+            ends: Vec::new(),
         })
     }
 }
@@ -214,7 +269,11 @@ pub struct Pages {
     n_distinct: usize,
     data: Vec<u8>,
     values_at: usize,
+    /// Values that are stored before those of the rows that were asked for.
+    n_before: usize,
     n_values: usize,
+    /// Values that are stored.
+    n_in_all: usize,
     encoding: i32,
     /// Repetition levels; empty for a flat column.
     pub repetition: Vec<u8>,
@@ -282,15 +341,32 @@ impl Pages {
         }
         let mut values = self.values();
         let width = take(&mut values, 1)?[0];
-        let mut positions = Vec::with_capacity(self.n_values.min(self.data.len() * 8));
-        hybrid::read(values, width, self.n_values, &mut positions)?;
+        let positions = self.packed_positions(values, width)?;
         if positions.iter().any(|&position| position as usize >= self.n_distinct) {
             return Err(Invalid("position is outside of the dictionary"));
         }
         Ok(positions)
     }
 
-    /// The distinct strings, and the positions of values for looking them up.
+    fn packed_positions(&self, values: &[u8], width: u8) -> Result<Vec<u32>, Invalid> {
+        let wanted = self.n_before..self.n_before + self.n_values;
+        match (width, hybrid::packed(values, width, self.n_in_all)) {
+            (8, Some(packed)) => Ok(packed[wanted].iter().map(|&position| u32::from(position)).collect()),
+            (16, Some(packed)) => {
+                let pairs = packed[2 * wanted.start..2 * wanted.end].as_chunks().0;
+                Ok(pairs.iter().map(|&pair| u32::from(u16::from_le_bytes(pair))).collect())
+            }
+            _ => {
+                let mut positions = Vec::with_capacity(self.n_in_all.min(self.data.len() * 8));
+                hybrid::read(values, width, self.n_in_all, &mut positions)?;
+                positions.truncate(wanted.end);
+                positions.drain(..wanted.start);
+                Ok(positions)
+            }
+        }
+    }
+
+    /// The distinct strings, and the positions of values for looking them up. Of all rows only.
     ///
     /// # Errors
     /// The values are not strings, or not UTF-8.
@@ -332,6 +408,9 @@ impl Pages {
                 let mut dictionary = Dictionary::default();
                 let mut rest = self.values();
                 let mut positions = Vec::with_capacity(self.n_values.min(rest.len() / 4));
+                for _ in 0..self.n_before {
+                    skip_plain_string(&mut rest)?;
+                }
                 for _ in 0..self.n_values {
                     positions.push(dictionary.intern(read_plain_string(&mut rest)?));
                 }
@@ -356,7 +435,10 @@ impl Pages {
     /// The values are none.
     pub fn i64s(&self) -> Result<Vec<i64>, Invalid> {
         if self.encoding == encoding::DELTA_BINARY_PACKED {
-            return delta::read(self.values(), self.n_values);
+            let mut values = delta::read(self.values(), self.n_in_all)?;
+            values.truncate(self.n_before + self.n_values);
+            values.drain(..self.n_before);
+            return Ok(values);
         }
         self.fixed(8, |bytes| {
             i64::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length"))
@@ -379,7 +461,7 @@ impl Pages {
     /// The values are none.
     pub fn doubles(&self) -> Result<Vec<f64>, Invalid> {
         if self.encoding == encoding::BYTE_STREAM_SPLIT {
-            let n = self.n_values;
+            let n = self.n_in_all;
             let n_bytes = n.checked_mul(8).ok_or(Invalid("page has too many values"))?;
             let streams = self.values().get(..n_bytes).ok_or(Invalid("data is cut off"))?;
             let mut bits = vec![0_u64; n];
@@ -388,7 +470,8 @@ impl Pages {
                     *bits |= u64::from(byte) << (8 * place);
                 }
             }
-            return Ok(bits.into_iter().map(f64::from_bits).collect());
+            let wanted = bits.into_iter().skip(self.n_before).take(self.n_values);
+            return Ok(wanted.map(f64::from_bits).collect());
         }
         self.fixed(8, |bytes| {
             f64::from_le_bytes(bytes.try_into().expect("invariant: chunks have this length"))
@@ -405,6 +488,9 @@ impl Pages {
         }
         let mut rest = self.values();
         let mut blobs = Vec::with_capacity(self.n_values.min(rest.len() / 4));
+        for _ in 0..self.n_before {
+            skip_plain_string(&mut rest)?;
+        }
         for _ in 0..self.n_values {
             let len: [u8; 4] = take(&mut rest, 4)?.try_into().expect("invariant: as many taken");
             blobs.push(take(&mut rest, u32::from_le_bytes(len) as usize)?);
@@ -418,10 +504,11 @@ impl Pages {
     /// The values are none.
     pub fn bools(&self) -> Result<Vec<bool>, Invalid> {
         let bits = self.values();
-        if self.encoding != encoding::PLAIN || bits.len() < self.n_values.div_ceil(8) {
+        if self.encoding != encoding::PLAIN || bits.len() < self.n_in_all.div_ceil(8) {
             return Err(Invalid("truths are cut off or have an unexpected encoding"));
         }
-        Ok((0..self.n_values).map(|i| bits[i / 8] >> (i % 8) & 1 == 1).collect())
+        let wanted = self.n_before..self.n_before + self.n_values;
+        Ok(wanted.map(|i| bits[i / 8] >> (i % 8) & 1 == 1).collect())
     }
 
     fn fixed<T: Copy>(&self, len: usize, read: impl Fn(&[u8]) -> T) -> Result<Vec<T>, Invalid> {
@@ -431,7 +518,10 @@ impl Pages {
             Ok(bytes.chunks_exact(len).map(&read).collect())
         };
         match self.encoding {
-            encoding::PLAIN => all(self.values(), self.n_values),
+            encoding::PLAIN => {
+                let before = self.n_before.checked_mul(len).ok_or(Invalid("page has too many values"))?;
+                all(self.values().get(before..).ok_or(Invalid("data is cut off"))?, self.n_values)
+            }
             encoding::RLE_DICTIONARY => {
                 let distinct = all(&self.dictionary, self.n_distinct)?;
                 Ok(self.positions()?.into_iter().map(|position| distinct[position as usize]).collect())
@@ -439,6 +529,12 @@ impl Pages {
             _ => Err(Invalid("values have an unexpected encoding")),
         }
     }
+}
+
+fn skip_plain_string(rest: &mut &[u8]) -> Result<(), Invalid> {
+    let len: [u8; 4] = take(rest, 4)?.try_into().expect("invariant: as many taken");
+    take(rest, u32::from_le_bytes(len) as usize)?;
+    Ok(())
 }
 
 /// Takes a string with its length in front off the front of `rest`.

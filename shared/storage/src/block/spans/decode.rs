@@ -1,5 +1,7 @@
 //! File → columns.
 
+use std::ops::Range;
+
 use model::{SpanColumns, SpanId, TraceId};
 
 use super::{ChunkTable, LEAVES, Parts, Projection, column};
@@ -14,6 +16,23 @@ use crate::block::parquet::read::{ChunkReader, Pages, Repetition};
 /// # Errors
 /// The bytes are not a file of this layout, or parts are missing.
 pub fn decode(table: &ChunkTable, parts: &Parts, projection: Projection) -> Result<SpanColumns, Invalid> {
+    decode_some(table, parts, projection, None)
+}
+
+/// All columns of some rows, as [`decode`] gives them for all rows.
+///
+/// # Errors
+/// As [`decode`]; there are fewer rows.
+pub fn decode_rows(table: &ChunkTable, parts: &Parts, rows: Range<usize>) -> Result<SpanColumns, Invalid> {
+    decode_some(table, parts, Projection::ALL, Some(rows))
+}
+
+fn decode_some(
+    table: &ChunkTable,
+    parts: &Parts,
+    projection: Projection,
+    rows: Option<Range<usize>>,
+) -> Result<SpanColumns, Invalid> {
     if table.chunks.len() != column::COUNT {
         return Err(Invalid("file has another number of columns"));
     }
@@ -24,6 +43,9 @@ pub fn decode(table: &ChunkTable, parts: &Parts, projection: Projection) -> Resu
         }
         let leaf = &LEAVES[column];
         let chunk = ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1)?;
+        if let Some(rows) = rows.clone() {
+            return chunk.pages_of_rows(leaf.max_repetition, leaf.max_definition, rows).map(Some);
+        }
         // Typed values of attributes repeat as their keys do.
         let repetition =
             if column::ATTRIBUTE_VALUES.contains(&column) { Repetition::Skip } else { Repetition::Read };
@@ -33,13 +55,13 @@ pub fn decode(table: &ChunkTable, parts: &Parts, projection: Projection) -> Resu
         columns.trace_id = pages.ids()?.into_iter().map(TraceId).collect();
     }
     let n_rows = columns.len();
-    let rows = |len: usize| if len == n_rows { Ok(()) } else { Err(Invalid("columns differ in length")) };
+    let fits = |len: usize| if len == n_rows { Ok(()) } else { Err(Invalid("columns differ in length")) };
     for (column, numbers) in
         [(column::START_TIME, &mut columns.start_ns), (column::DURATION_NS, &mut columns.duration_ns)]
     {
         if let Some(pages) = read(column)? {
             *numbers = pages.i64s()?;
-            rows(numbers.len())?;
+            fits(numbers.len())?;
         }
     }
     for (column, text) in
@@ -47,7 +69,7 @@ pub fn decode(table: &ChunkTable, parts: &Parts, projection: Projection) -> Resu
     {
         if let Some(pages) = read(column)? {
             (text.dictionary, text.rows) = pages.strings()?;
-            rows(text.rows.len())?;
+            fits(text.rows.len())?;
         }
     }
     for (column, numbers) in
@@ -55,7 +77,7 @@ pub fn decode(table: &ChunkTable, parts: &Parts, projection: Projection) -> Resu
     {
         if let Some(pages) = read(column)? {
             *numbers = pages.i32s()?;
-            rows(numbers.len())?;
+            fits(numbers.len())?;
         }
     }
     let texts = [
@@ -70,16 +92,16 @@ pub fn decode(table: &ChunkTable, parts: &Parts, projection: Projection) -> Resu
     for (column, text) in texts {
         if let Some(pages) = read(column)? {
             *text = read_nullable(&pages, 1)?;
-            rows(text.rows.len())?;
+            fits(text.rows.len())?;
         }
     }
     if let Some(pages) = read(column::SPAN_ID)? {
         columns.span_id = pages.ids()?.into_iter().map(SpanId).collect();
-        rows(columns.span_id.len())?;
+        fits(columns.span_id.len())?;
     }
     if let Some(pages) = read(column::PARENT_SPAN_ID)? {
         columns.parent_span_id = read_optional_ids(&pages)?.into_iter().map(SpanId).collect();
-        rows(columns.parent_span_id.len())?;
+        fits(columns.parent_span_id.len())?;
     }
     let counts = [
         (column::FLAGS, &mut columns.flags),
@@ -90,7 +112,7 @@ pub fn decode(table: &ChunkTable, parts: &Parts, projection: Projection) -> Resu
     for (column, numbers) in counts {
         if let Some(pages) = read(column)? {
             *numbers = narrow(&pages)?;
-            rows(numbers.len())?;
+            fits(numbers.len())?;
         }
     }
     read_attributes(&mut columns.attributes, &read, column::ATTRIBUTE_KEY, n_rows)?;

@@ -37,7 +37,7 @@ mod find;
 pub mod merged;
 
 pub use super::parts::{ChunkTable, Parts, Projection};
-pub use decode::decode;
+pub use decode::{decode, decode_rows};
 pub use encode::encode;
 pub use find::{may_have_key, rows_with_attribute};
 
