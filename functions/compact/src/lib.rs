@@ -50,6 +50,7 @@ impl Compactor {
                 outputs = report.outputs,
                 rows = report.rows,
                 duplicates = report.duplicates,
+                expired = report.expired,
                 deleted = report.deleted,
                 forestalled = report.forestalled,
                 held = report.held,
@@ -93,12 +94,13 @@ pub fn settings(lookup: impl Fn(&str) -> Option<String>) -> Result<Settings, con
     let rules = defaults.rules;
     Ok(Settings {
         grace_s: parsed(text, "SPANDREL_COMPACT_GRACE_S", defaults.grace_s, "seconds")?,
+        retention: parsed(text, "SPANDREL_RETENTION", defaults.retention, "rules such as 30d,metrics=400d")?,
         max_merges: parsed(text, "SPANDREL_COMPACT_MAX_MERGES", defaults.max_merges, "a number")?,
         rules: storage::compact::Rules {
             target_bytes: parsed(text, "SPANDREL_COMPACT_TARGET_BYTES", rules.target_bytes, "bytes")?,
             ..rules
         },
-        ..defaults
+        everything: false,
     })
 }
 
@@ -107,7 +109,8 @@ pub fn to_json(report: &Report) -> Value {
     json!({
         "merges": report.merges, "inputs": report.inputs, "outputs": report.outputs, "rows": report.rows,
         "duplicates": report.duplicates, "bytes_read": report.bytes_read, "bytes_written": report.bytes_written,
-        "forestalled": report.forestalled, "held": report.held, "deleted": report.deleted, "failed": report.failed,
+        "forestalled": report.forestalled, "held": report.held, "expired": report.expired,
+        "deleted": report.deleted, "failed": report.failed,
     })
 }
 
@@ -123,6 +126,9 @@ mod tests {
         assert_eq!(of("", "").expect("defaults"), Settings::default());
         assert_eq!(of("SPANDREL_COMPACT_GRACE_S", "7").expect("seconds").grace_s, 7);
         assert_eq!(of("SPANDREL_COMPACT_TARGET_BYTES", "9").expect("bytes").rules.target_bytes, 9);
+        let tenant = "team-a".parse().expect("a tenant");
+        let retention = of("SPANDREL_RETENTION", "30d,team-a/=1d").expect("rules").retention;
+        assert_eq!(retention.age_s(&tenant, model::Signal::Logs), Some(86_400));
         let error = of("SPANDREL_COMPACT_MAX_MERGES", "many").expect_err("no number");
         assert!(error.to_string().contains("SPANDREL_COMPACT_MAX_MERGES"), "{error}");
     }

@@ -15,6 +15,7 @@ pub struct Metrics {
     duplicates: Counter,
     bytes_read: Counter,
     bytes_written: Counter,
+    expired: Counter,
     deleted: Counter,
 }
 
@@ -34,6 +35,7 @@ impl Metrics {
         self.duplicates.add(report.duplicates);
         self.bytes_read.add(report.bytes_read);
         self.bytes_written.add(report.bytes_written);
+        self.expired.add(report.expired);
         self.deleted.add(report.deleted);
     }
 
@@ -49,10 +51,11 @@ impl Metrics {
         counter("spandrel_compact_merges_total", "Merges published.", &[("", self.merges.get())]);
         counter(
             "spandrel_compact_files_total",
-            "Files that merges read, wrote, and that were deleted after them.",
+            "Files that merges read and wrote, that became too old, and that were deleted.",
             &[
                 (r#"kind="input""#, self.inputs.get()),
                 (r#"kind="output""#, self.outputs.get()),
+                (r#"kind="expired""#, self.expired.get()),
                 (r#"kind="deleted""#, self.deleted.get()),
             ],
         );

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::compact::{Compactor, Metrics};
 use edge::ledger::Ledger;
 use storage::Store;
-use storage::compact::Settings;
+use storage::compact::{Retention, Settings};
 use tokio::sync::watch;
 
 use crate::stores;
@@ -21,6 +21,9 @@ pub struct Args {
     /// Look at every window, and merge what is there as if no more would come
     #[arg(long)]
     everything: bool,
+    /// How old what is stored may become, such as 30d,metrics=400d,team-a/traces=7d [default: any]
+    #[arg(long, env = "SPANDREL_RETENTION", value_name = "RULES", default_value_t)]
+    retention: Retention,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -35,8 +38,11 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(async {
         let store = args.stores.open().await?;
-        let settings =
-            Settings { everything: args.everything, ..::compact::settings(edge::config::variable)? };
+        let settings = Settings {
+            everything: args.everything,
+            retention: args.retention.clone(),
+            ..::compact::settings(edge::config::variable)?
+        };
         let compactor = Compactor {
             store,
             settings,
@@ -51,7 +57,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     } else {
         format!(
             "{} merges: {} files of {} bytes became {} of {}, with {} rows; {} duplicates left out\n\
-             {} files deleted after their time of grace; {} windows failed, {} held by others\n",
+             {} files too old, {} deleted after their time of grace; {} windows failed, {} held by others\n",
             report.merges,
             report.inputs,
             report.bytes_read,
@@ -59,6 +65,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             report.bytes_written,
             report.rows,
             report.duplicates,
+            report.expired,
             report.deleted,
             report.failed,
             report.held,
@@ -80,11 +87,12 @@ pub(crate) fn start_ticker(
     store: Store,
     owner: String,
     interval: Duration,
+    retention: Retention,
     ledger: &Arc<Ledger>,
     stop: watch::Receiver<bool>,
 ) -> Result<Arc<Metrics>, Box<dyn Error>> {
     let metrics: Arc<Metrics> = Arc::default();
-    let settings = ::compact::settings(edge::config::variable)?;
+    let settings = Settings { retention, ..::compact::settings(edge::config::variable)? };
     let compactor =
         Compactor { store, settings, owner, metrics: Arc::clone(&metrics), ledger: Arc::clone(ledger) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

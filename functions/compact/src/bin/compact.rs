@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         let store = open::open(&objects, &index, settings.index_shards).await?;
         let settings = compact::settings(edge::config::variable)?;
         lambda::run_scheduled(move |request_id| {
-            let (store, owner) = (store.clone(), request_id.to_owned());
+            let (store, settings, owner) = (store.clone(), settings.clone(), request_id.to_owned());
             async move {
                 let compactor = Compactor {
                     store,

@@ -9,6 +9,7 @@ use edge::open::{self, Location};
 use ingest::{Origins, Sampling, Translation, TranslationStrategy};
 use model::sampling::Precision;
 use model::sampling::head::{HeadSampling, LogSampling, Mode, Percentage, RandomnessSource};
+use storage::compact::Retention;
 
 /// Arguments of `spandrel serve`.
 #[derive(Debug, Clone, clap::Args)]
@@ -94,6 +95,9 @@ pub struct Args {
     /// How often small files are merged; 0 for never
     #[arg(long, env = "SPANDREL_COMPACT_INTERVAL_MS", value_name = "MS", default_value_t = 15_000)]
     pub compact_interval_ms: u64,
+    /// How old what is stored may become, such as 30d,metrics=400d,team-a/traces=7d [default: any]
+    #[arg(long, env = "SPANDREL_RETENTION", value_name = "RULES", default_value_t)]
+    pub retention: Retention,
     /// Web pages whose SDKs may send telemetry: all, none, or origins separated by commas
     #[arg(long, env = "SPANDREL_CORS_ORIGINS", value_name = "all|none|ORIGIN,…", default_value = "all")]
     pub cors_origins: String,

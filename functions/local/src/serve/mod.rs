@@ -73,7 +73,14 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
         interval_ms => {
             let owner = crate::stores::owner(args.object_store.is_none());
             let interval = Duration::from_millis(interval_ms);
-            Some(crate::compact::start_ticker(store.clone(), owner, interval, &ledger, stopped.clone())?)
+            Some(crate::compact::start_ticker(
+                store.clone(),
+                owner,
+                interval,
+                args.retention.clone(),
+                &ledger,
+                stopped.clone(),
+            )?)
         }
     };
     let start_page = StartPage::new(&addresses, &args);

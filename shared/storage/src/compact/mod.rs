@@ -5,6 +5,8 @@
 //! the inputs. A crash at any point leaves the inputs or the outputs in the index, never both without a mark and never
 //! neither; what is left besides is found by [`repair`].
 //!
+//! What is older than its [`Retention`] goes the same way, with nothing in its place.
+//!
 //! Windows are looked at while writers name them, and each other one once in [`SWEEP_SLOTS`] calls, so that what comes
 //! late is merged too and an idle system costs next to nothing.
 
@@ -13,6 +15,7 @@ mod outputs;
 pub mod plan;
 mod publish;
 pub mod repair;
+pub mod retention;
 mod retire;
 mod series;
 mod spans;
@@ -25,6 +28,7 @@ use model::{Signal, TenantId};
 use tracing::{info, warn};
 
 pub use plan::Rules;
+pub use retention::Retention;
 
 use crate::index::{LogSummary, SeriesSummary, Summary, Window, WindowItem, keys};
 use crate::kv::{Condition, Key, Outcome, SortRange, Write, range_all};
@@ -44,12 +48,14 @@ const RECENT_S: u64 = 2 * 3600;
 const GRACE_S: u64 = 180;
 
 /// What a call does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// How files are merged.
     pub rules: Rules,
     /// How long retired files stay, seconds; longer than the longest question.
     pub grace_s: u64,
+    /// How old what is stored may become.
+    pub retention: Retention,
     /// Whether every window is looked at, and taken for settled.
     pub everything: bool,
     /// Merges after which a call ends.
@@ -58,7 +64,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { rules: Rules::default(), grace_s: GRACE_S, everything: false, max_merges: 1000 }
+        Self {
+            rules: Rules::default(),
+            grace_s: GRACE_S,
+            retention: Retention::default(),
+            everything: false,
+            max_merges: 1000,
+        }
     }
 }
 
@@ -83,6 +95,8 @@ pub struct Report {
     pub forestalled: u64,
     /// Windows that another compactor holds.
     pub held: u64,
+    /// Files that became too old.
+    pub expired: u64,
     /// Retired files that were deleted.
     pub deleted: u64,
     /// Windows in which something failed; the log says what.
@@ -108,7 +122,7 @@ pub async fn run(
         Err(err) => failed(&mut report, "deleting retired files", &err),
     }
     for tenant in crate::read::tenants(store).await? {
-        for signal in [Signal::Traces, Signal::Metrics] {
+        for signal in [Signal::Traces, Signal::Metrics, Signal::Logs] {
             let mut pass =
                 Pass { store, settings, owner, now_s, tenant: &tenant, signal, report: &mut report };
             pass.run().await?;
@@ -143,12 +157,21 @@ impl Pass<'_> {
                 continue;
             };
             let named = WindowItem::parse(&item.value);
+            if let Err(err) = self.expire(window).await {
+                failed(
+                    self.report,
+                    &format!("expiring {} {} {name}", self.tenant, self.signal.as_str()),
+                    &err,
+                );
+            }
             if !self.is_due(&name, named) {
                 continue;
             }
             long.extend(plan::long_window(self.signal, window));
             let outcome = match window {
                 Window::Hours { .. } => Ok(()),
+                // Nothing asks them yet, and what will ask decides how they are sorted.
+                Window::Wide | Window::Hour(_) if self.signal == Signal::Logs => Ok(()),
                 Window::Wide | Window::Hour(_) => self.merge_within(window).await,
             };
             let outcome = match outcome {
@@ -162,6 +185,9 @@ impl Pass<'_> {
                     &err,
                 );
             }
+        }
+        if self.signal == Signal::Logs {
+            return Ok(());
         }
         for window in long {
             if let Err(err) = self.merge_into_long(window).await {
@@ -201,6 +227,45 @@ impl Pass<'_> {
             order(a).cmp(&order(b))
         });
         Ok(files)
+    }
+
+    /// Retires the files of a window that are too old, where all or, in `wide`, some may be.
+    async fn expire(&mut self, window: Window) -> Result<()> {
+        let Some(age_s) = self.settings.retention.age_s(self.tenant, self.signal) else { return Ok(()) };
+        let oldest_s = i64::try_from(self.now_s.saturating_sub(age_s)).unwrap_or(i64::MAX);
+        let oldest_ns = oldest_s.saturating_mul(SECOND_NS);
+        if window.end_ns().is_some_and(|end_ns| end_ns > oldest_ns) {
+            return Ok(());
+        }
+        let mut expired = Vec::new();
+        for (file, _) in self.files(vec![window]).await? {
+            if last_ns(self.signal, &file)? < oldest_ns {
+                expired.push(file);
+            }
+        }
+        if expired.is_empty() {
+            return Ok(());
+        }
+        let name = format!("{}#{}#{window}", self.tenant, self.signal.as_str());
+        let Some(lease) = Lease::take(&*self.store.table, &name, self.owner, self.now_s).await? else {
+            self.report.held += 1;
+            return Ok(());
+        };
+        for inputs in expired.chunks(self.settings.rules.max_inputs) {
+            let publication = Publication {
+                tenant: self.tenant,
+                signal: self.signal,
+                inputs,
+                outputs: &[],
+                due_s: self.now_s.saturating_add(self.settings.grace_s),
+                now_s: self.now_s,
+            };
+            match publish::publish(self.store, &lease, publication).await? {
+                Outcome::Written => self.report.expired += inputs.len() as u64,
+                Outcome::ConditionFailed => self.report.forestalled += 1,
+            }
+        }
+        lease.release(&*self.store.table).await
     }
 
     /// Merges within an hour, or what is wide, until there is nothing to do.
@@ -345,6 +410,18 @@ impl Pass<'_> {
         self.store.table.transact(vec![Write::Delete(key, Condition::Version(version))]).await?;
         Ok(())
     }
+}
+
+/// The last start or time in a file, ns since the epoch.
+fn last_ns(signal: Signal, file: &IndexedFile) -> Result<i64> {
+    let last_ns = match signal {
+        Signal::Traces => Summary::parse(&file.item).map(|summary| summary.max_start_ns),
+        Signal::Metrics => {
+            SeriesSummary::parse(&file.item).map(|summary| summary.max_time_ms.saturating_mul(1_000_000))
+        }
+        Signal::Logs => LogSummary::parse(&file.item).map(|summary| summary.max_time_ns),
+    };
+    last_ns.map_err(|err| file.corrupt(err))
 }
 
 /// Bytes of a file.

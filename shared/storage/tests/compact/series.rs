@@ -338,6 +338,33 @@ fn what_the_dead_left_is_found_and_removed() {
 }
 
 #[test]
+fn what_is_too_old_goes_with_its_objects() {
+    wait(async {
+        let store = memory();
+        let writer = Writer::new(store.clone());
+        let mut random = Random(4);
+        for hour in [0, 0, 0, 1, 30, 30] {
+            write(&writer, &batch(&mut random, FIRST_HOUR + hour, 1), NOW_S).await.expect("memory");
+        }
+        run(&store, &settings(), NOW_S).await.expect("memory");
+        let keep = |retention: &str| Settings { retention: retention.parse().expect("rules"), ..settings() };
+        for retention in ["49h", "1h,metrics=forever", "1h,default/=49h", "traces=1h", ""] {
+            let report = run(&store, &keep(retention), NOW_S + 1).await.expect("memory");
+            assert_eq!((report.expired, report.failed), (0, 0), "{retention}");
+        }
+        let report = run(&store, &keep("20h"), NOW_S + 2).await.expect("memory");
+        assert!(report.expired > 0 && report.failed == 0, "{report:?}");
+        let first_ms = FIRST_HOUR * HOUR_MS;
+        let windows = read::windows(&store, &tenant()).await.expect("memory");
+        let hours = windows.iter().map(|window| (window.min_start_ns / 1_000_000 - first_ms) / HOUR_MS);
+        let hours: Vec<i64> = hours.collect();
+        assert!(!hours.is_empty() && hours.iter().all(|&hour| hour == 30), "{hours:?}");
+        let_grace_pass(&store, NOW_S).await;
+        assert_sound(&store).await;
+    });
+}
+
+#[test]
 fn an_input_that_is_missing_fails_its_window_only() {
     wait(async {
         let store = memory();
