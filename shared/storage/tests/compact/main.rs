@@ -1,5 +1,6 @@
 //! Merging: whatever the files are merged into, every question has the answer it had before.
 
+mod interleaved;
 mod series;
 mod spans;
 
