@@ -39,8 +39,9 @@ impl Compactor {
     /// As [`storage::compact::run`].
     pub async fn pass(&self) -> storage::Result<Report> {
         let calls = self.ledger.calls("compact", None);
-        let now_s = edge::clock::now_s();
-        let outcome = storage::compact::run(&self.store, &self.settings, &self.owner, now_s, &calls).await;
+        let outcome =
+            storage::compact::run(&self.store, &self.settings, &self.owner, &edge::clock::now_s, &calls)
+                .await;
         self.metrics.count(outcome.as_ref().ok());
         let usage = calls.usage();
         match &outcome {

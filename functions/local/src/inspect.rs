@@ -59,6 +59,12 @@ pub async fn table(store: &Store) -> storage::Result<String> {
             writeln!(text, "{}", line(&window)).expect("invariant: writing to a string succeeds");
             indexed.extend(window.objects);
         }
+        let retired = read::retired(store, &tenant).await?;
+        if !retired.is_empty() {
+            let note = "files were merged or are too old, and are deleted soon";
+            writeln!(text, "{} {note}", retired.len()).expect("invariant: writing to a string succeeds");
+        }
+        indexed.extend(retired);
     }
     if indexed.is_empty() {
         text.push_str("nothing is stored\n");

@@ -10,6 +10,7 @@
 //! - [`read`]: plan, fetch, evaluate.
 //! - [`compact`]: many small files into few large ones.
 //! - [`metered`]: counts each call and byte.
+//! - `latency`: a far store, for measuring.
 //! - `aws`: clients of the two services.
 //! - [`faults`], [`conformance`]: for tests.
 
@@ -17,6 +18,7 @@ pub mod block;
 pub mod compact;
 pub mod index;
 pub mod kv;
+mod latency;
 pub mod metered;
 pub mod object;
 pub mod read;

@@ -95,6 +95,9 @@ pub struct Args {
     /// How often small files are merged; 0 for never
     #[arg(long, env = "SPANDREL_COMPACT_INTERVAL_MS", value_name = "MS", default_value_t = 15_000)]
     pub compact_interval_ms: u64,
+    /// Wait so long in each storage call, as if the stores were far away
+    #[arg(long, env = "SPANDREL_STORAGE_LATENCY_MS", value_name = "MS", default_value_t = 0, hide = true)]
+    pub storage_latency_ms: u64,
     /// How old what is stored may become, such as 30d,metrics=400d,team-a/traces=7d [default: any]
     #[arg(long, env = "SPANDREL_RETENTION", value_name = "RULES", default_value_t)]
     pub retention: Retention,

@@ -48,6 +48,10 @@ fn worker_threads() -> usize {
 async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let (objects, index) = args.locations()?;
     let store = edge::open::open(&objects, &index, args.shards(&index)).await?;
+    let store = match args.storage_latency_ms {
+        0 => store,
+        latency_ms => store.with_latency(Duration::from_millis(latency_ms)),
+    };
 
     let mut signals = Signals::new()?;
     let mut server = Server::default();

@@ -37,7 +37,7 @@ use crate::{Calls, Error, Result, Store};
 
 use lease::Lease;
 use outputs::Job;
-use plan::Candidate;
+use plan::{Candidate, State};
 use publish::Publication;
 
 /// How many calls it takes until every window was looked at.
@@ -46,6 +46,9 @@ pub const SWEEP_SLOTS: u64 = 60;
 const RECENT_S: u64 = 2 * 3600;
 /// How long retired files stay: longer than the longest question.
 const GRACE_S: u64 = 180;
+
+/// Gives the time, in seconds since the epoch.
+pub type Clock<'a> = dyn Fn() -> u64 + Sync + 'a;
 
 /// What a call does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +106,8 @@ pub struct Report {
     pub failed: u64,
 }
 
-/// One pass over all tenants. `owner` names the caller among all compactors; `now_s` is the time in seconds since the epoch.
+/// One pass over all tenants. `owner` names the caller among all compactors; `clock` gives the time in seconds since the
+/// epoch: a pass may take longer than the time of grace, which begins when a merge is published.
 ///
 /// # Errors
 /// As the table, where tenants and windows are read. What fails in one window is logged and counted, and the others are
@@ -112,10 +116,11 @@ pub async fn run(
     store: &Store,
     settings: &Settings,
     owner: &str,
-    now_s: u64,
+    clock: &Clock<'_>,
     calls: &Arc<Calls>,
 ) -> Result<Report> {
     let store = &store.metered(calls);
+    let now_s = clock();
     let mut report = Report::default();
     match retire::delete_due(store, now_s).await {
         Ok(n_files) => report.deleted = n_files,
@@ -124,7 +129,7 @@ pub async fn run(
     for tenant in crate::read::tenants(store).await? {
         for signal in [Signal::Traces, Signal::Metrics, Signal::Logs] {
             let mut pass =
-                Pass { store, settings, owner, now_s, tenant: &tenant, signal, report: &mut report };
+                Pass { store, settings, owner, clock, now_s, tenant: &tenant, signal, report: &mut report };
             pass.run().await?;
         }
     }
@@ -141,6 +146,8 @@ struct Pass<'a> {
     store: &'a Store,
     settings: &'a Settings,
     owner: &'a str,
+    clock: &'a Clock<'a>,
+    /// When the pass began.
     now_s: u64,
     tenant: &'a TenantId,
     signal: Signal,
@@ -209,9 +216,13 @@ impl Pass<'_> {
             || hash % SWEEP_SLOTS == self.now_s / 60 % SWEEP_SLOTS
     }
 
-    fn is_settled(&self, window: Window) -> bool {
+    fn state(&self, window: Window) -> State {
         let now_ns = i64::try_from(self.now_s).unwrap_or(i64::MAX).saturating_mul(SECOND_NS);
-        self.settings.everything || plan::is_settled(window, now_ns, &self.settings.rules)
+        match (self.settings.everything, plan::is_settled(window, now_ns, &self.settings.rules)) {
+            (true, _) => State::Closed,
+            (false, true) => State::Settled,
+            (false, false) => State::Open,
+        }
     }
 
     /// Files of windows that are not retired, from the oldest to the newest, with their sizes.
@@ -247,7 +258,7 @@ impl Pass<'_> {
             return Ok(());
         }
         let name = format!("{}#{}#{window}", self.tenant, self.signal.as_str());
-        let Some(lease) = Lease::take(&*self.store.table, &name, self.owner, self.now_s).await? else {
+        let Some(lease) = Lease::take(&*self.store.table, &name, self.owner, (self.clock)()).await? else {
             self.report.held += 1;
             return Ok(());
         };
@@ -257,8 +268,8 @@ impl Pass<'_> {
                 signal: self.signal,
                 inputs,
                 outputs: &[],
-                due_s: self.now_s.saturating_add(self.settings.grace_s),
-                now_s: self.now_s,
+                due_s: (self.clock)().saturating_add(self.settings.grace_s),
+                now_s: (self.clock)(),
             };
             match publish::publish(self.store, &lease, publication).await? {
                 Outcome::Written => self.report.expired += inputs.len() as u64,
@@ -270,11 +281,11 @@ impl Pass<'_> {
 
     /// Merges within an hour, or what is wide, until there is nothing to do.
     async fn merge_within(&mut self, window: Window) -> Result<()> {
-        let is_settled = self.is_settled(window);
+        let state = self.state(window);
         loop {
             let files = self.files(vec![window]).await?;
             let candidates: Vec<Candidate> = files.iter().map(|file| file.1).collect();
-            let mut merges = plan::within(&candidates, is_settled, &self.settings.rules);
+            let mut merges = plan::within(&candidates, state, &self.settings.rules);
             if window == Window::Wide && !files.is_empty() && merges.is_empty() {
                 // What is wide costs every question: it does not wait for company, unless it stays wide.
                 let fresh = (0..files.len()).filter(|&at| candidates[at].level == 0);
@@ -290,7 +301,8 @@ impl Pass<'_> {
     /// Merges what lies in the hours of a long window into it.
     async fn merge_into_long(&mut self, window: Window) -> Result<()> {
         let Window::Hours { first, n } = window else { return Ok(()) };
-        if !self.is_settled(window) {
+        let state = self.state(window);
+        if state == State::Open {
             return Ok(());
         }
         loop {
@@ -298,7 +310,7 @@ impl Pass<'_> {
             for hour in first..first + i64::from(n) {
                 let of_hour = self.files(vec![Window::Hour(hour)]).await?;
                 let candidates: Vec<Candidate> = of_hour.iter().map(|file| file.1).collect();
-                if !plan::within(&candidates, true, &self.settings.rules).is_empty() {
+                if !plan::within(&candidates, state, &self.settings.rules).is_empty() {
                     // Another compactor is at it, or it failed: what is left then comes next time.
                     return Ok(());
                 }
@@ -324,7 +336,7 @@ impl Pass<'_> {
     ) -> Result<bool> {
         let name = format!("{}#{}#{window}", self.tenant, self.signal.as_str());
         let table = &*self.store.table;
-        let Some(lease) = Lease::take(table, &name, self.owner, self.now_s).await? else {
+        let Some(lease) = Lease::take(table, &name, self.owner, (self.clock)()).await? else {
             self.report.held += 1;
             return Ok(false);
         };
@@ -367,9 +379,10 @@ impl Pass<'_> {
             Signal::Traces => spans::merge(job).await?,
             Signal::Metrics | Signal::Logs => series::merge(job).await?,
         };
-        let due_s = self.now_s.saturating_add(self.settings.grace_s);
+        let now_s = (self.clock)();
+        let due_s = now_s.saturating_add(self.settings.grace_s);
         let (tenant, signal, outputs) = (self.tenant, self.signal, &*merged.outputs);
-        let publication = Publication { tenant, signal, inputs, outputs, due_s, now_s: self.now_s };
+        let publication = Publication { tenant, signal, inputs, outputs, due_s, now_s };
         let outcome = publish::publish(self.store, lease, publication).await?;
         if outcome == Outcome::ConditionFailed {
             self.report.forestalled += 1;

@@ -51,6 +51,9 @@ pub fn hours_of_long_window(signal: Signal) -> u8 {
     }
 }
 
+/// A file is written again when the others together are a part of it, one in so many.
+const WORTH: u64 = 4;
+
 /// The level of files in a long window; within an hour levels stay below.
 const LONG: u8 = 9;
 
@@ -77,8 +80,19 @@ pub fn is_settled(window: Window, now_ns: i64, rules: &Rules) -> bool {
     window.end_ns().is_some_and(|end_ns| end_ns.saturating_add(rules.settle_ns) <= now_ns)
 }
 
+/// What is expected in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// More.
+    Open,
+    /// No more, but for what comes late.
+    Settled,
+    /// Nothing at all: what is left becomes one run, whatever that costs.
+    Closed,
+}
+
 /// The merges within one window, whose files are given from the oldest to the newest. They have no input in common.
-pub fn within(files: &[Candidate], is_settled: bool, rules: &Rules) -> Vec<Merge> {
+pub fn within(files: &[Candidate], state: State, rules: &Rules) -> Vec<Merge> {
     let is_small = |file: &Candidate| file.size < rules.target_bytes;
     let small: Vec<usize> = (0..files.len()).filter(|&at| is_small(&files[at])).collect();
     let mut merges = Vec::new();
@@ -93,8 +107,17 @@ pub fn within(files: &[Candidate], is_settled: bool, rules: &Rules) -> Vec<Merge
         }
     }
     // One run out of what is left, when nothing else will join it; what is merged now, next time.
-    if is_settled && merges.is_empty() {
-        merges = batches(files, &small, rules)
+    if state != State::Open && merges.is_empty() {
+        let mut left = small;
+        let largest = left.iter().copied().max_by_key(|&at| (files[at].size, at));
+        if let (State::Settled, Some(largest)) = (state, largest) {
+            // What comes late is not worth to write all that came before again: it gathers in a run of its own.
+            let others: u64 = left.iter().filter(|&&at| at != largest).map(|&at| files[at].size).sum();
+            if others.saturating_mul(WORTH) < files[largest].size {
+                left.retain(|&at| at != largest);
+            }
+        }
+        merges = batches(files, &left, rules)
             .into_iter()
             .filter(|inputs| inputs.len() >= 2)
             .map(|inputs| Merge { level: above(greatest), inputs })
@@ -172,29 +195,38 @@ mod tests {
         of.iter().map(|&(level, size)| Candidate { level, size }).collect()
     }
 
-    fn check(of: &[(u8, u64)], is_settled: bool, expected: &[(&[usize], u8)]) {
-        let merges = within(&files(of), is_settled, &RULES);
+    fn check(of: &[(u8, u64)], state: State, expected: &[(&[usize], u8)]) {
+        let merges = within(&files(of), state, &RULES);
         let found: Vec<(&[usize], u8)> = merges.iter().map(|merge| (&*merge.inputs, merge.level)).collect();
         assert_eq!(found, expected);
     }
 
     #[test]
     fn some_dozen_files_of_a_level_are_merged_while_a_window_is_open() {
-        check(&[], false, &[]);
-        check(&[(0, 1); 3], false, &[]);
-        check(&[(0, 1); 4], false, &[(&[0, 1, 2, 3], 1)]);
-        check(&[(0, 1); 9], false, &[(&[0, 1, 2, 3, 4, 5], 1)]);
-        check(&[(0, 40); 5], false, &[]);
-        check(&[(0, 1), (1, 5), (1, 5), (1, 5), (2, 9)], false, &[(&[1, 2, 3], 2)]);
-        check(&[(1, 5000), (1, 5), (1, 5)], false, &[]);
+        check(&[], State::Open, &[]);
+        check(&[(0, 1); 3], State::Open, &[]);
+        check(&[(0, 1); 4], State::Open, &[(&[0, 1, 2, 3], 1)]);
+        check(&[(0, 1); 9], State::Open, &[(&[0, 1, 2, 3, 4, 5], 1)]);
+        check(&[(0, 40); 5], State::Open, &[]);
+        check(&[(0, 1), (1, 5), (1, 5), (1, 5), (2, 9)], State::Open, &[(&[1, 2, 3], 2)]);
+        check(&[(1, 5000), (1, 5), (1, 5)], State::Open, &[]);
     }
 
     #[test]
     fn what_is_left_in_a_settled_window_becomes_one_run() {
-        check(&[(0, 1), (0, 1)], true, &[(&[0, 1], 1)]);
-        check(&[(0, 1)], true, &[]);
-        check(&[(0, 1), (1, 9), (2, 9), (2, 5000)], true, &[(&[0, 1, 2], 3)]);
-        check(&[(0, 90), (0, 90), (1, 1)], true, &[(&[1, 2], 2)]);
+        check(&[(0, 1), (0, 1)], State::Closed, &[(&[0, 1], 1)]);
+        check(&[(0, 1)], State::Closed, &[]);
+        check(&[(0, 1), (1, 9), (2, 9), (2, 5000)], State::Closed, &[(&[0, 1, 2], 3)]);
+        check(&[(0, 90), (0, 90), (1, 1)], State::Closed, &[(&[1, 2], 2)]);
+    }
+
+    #[test]
+    fn what_comes_late_does_not_have_all_written_again() {
+        check(&[(0, 1), (0, 1)], State::Settled, &[(&[0, 1], 1)]);
+        check(&[(3, 900), (0, 10)], State::Settled, &[]);
+        check(&[(3, 900), (0, 10), (0, 10)], State::Settled, &[(&[1, 2], 4)]);
+        check(&[(3, 900), (0, 10), (4, 250)], State::Settled, &[(&[0, 1, 2], 5)]);
+        check(&[(3, 900), (0, 10)], State::Closed, &[(&[0, 1], 4)]);
     }
 
     #[test]

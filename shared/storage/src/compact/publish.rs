@@ -97,7 +97,9 @@ pub(super) async fn publish(store: &Store, lease: &Lease, publication: Publicati
         after_grace.files.entry(input.at.partition.clone()).or_default().push(input.key.clone());
     }
     let name = content_of(tenant, signal, "retired", inputs, 0);
-    let key = Key::new(keys::RETIRED_PARTITION, format!("{due_s:016x}#{name}"));
+    // Of those that are due at once, what was merged first comes first.
+    let level = inputs.iter().map(|input| input.key.level).max().unwrap_or(0);
+    let key = Key::new(keys::RETIRED_PARTITION, format!("{due_s:016x}#{level}#{name}"));
     writes.push(Write::Put(key, NewItem::lasting(after_grace.encode()), Condition::None));
     if writes.len() > MAX_TRANSACTION {
         return Err(Error::refused("table", "publishing a merge", "it has too many inputs and outputs"));

@@ -23,21 +23,23 @@ pub(super) async fn delete_due(store: &Store, now_s: u64) -> Result<u64> {
     let end = format!("{:016x}", now_s.saturating_add(1));
     let range = SortRange { start: "", end: Some(&end) };
     let page = store.table.range(keys::RETIRED_PARTITION, range, None, MAX_NOTES).await?;
-    let mut n_files = 0;
-    for (sort, item) in page.items {
+    let mut files: Vec<(Key, String)> = Vec::new();
+    for (sort, item) in &page.items {
         let due = AfterGrace::parse(&item.value)
             .map_err(|err| Error::corrupt(format!("note of retired files {sort}"), err))?;
-        let files: Vec<(Key, String)> = due.files().collect();
-        let gone = NewItem::lasting(write_retired(&[], &[]));
-        let mark = |(item, _): &(Key, String)| store.table.put(item.clone(), gone.clone(), Condition::None);
-        let marks: Vec<_> = files.iter().map(mark).collect();
-        stream::iter(marks).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
-        let objects: Vec<_> = files.iter().map(|(_, object)| store.objects.delete(object)).collect();
-        stream::iter(objects).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
-        let items: Vec<_> = files.iter().map(|(item, _)| store.table.delete(item)).collect();
-        stream::iter(items).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
-        store.table.delete(&Key::new(keys::RETIRED_PARTITION, sort)).await?;
-        n_files += files.len() as u64;
+        files.extend(due.files());
     }
-    Ok(n_files)
+    // All of one step before the next: what is due at once may have been merged one into the other.
+    let gone = NewItem::lasting(write_retired(&[], &[]));
+    let mark = |(item, _): &(Key, String)| store.table.put(item.clone(), gone.clone(), Condition::None);
+    let marks: Vec<_> = files.iter().map(mark).collect();
+    stream::iter(marks).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
+    let objects: Vec<_> = files.iter().map(|(_, object)| store.objects.delete(object)).collect();
+    stream::iter(objects).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
+    let items: Vec<_> = files.iter().map(|(item, _)| store.table.delete(item)).collect();
+    stream::iter(items).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
+    for (sort, _) in page.items {
+        store.table.delete(&Key::new(keys::RETIRED_PARTITION, sort)).await?;
+    }
+    Ok(files.len() as u64)
 }

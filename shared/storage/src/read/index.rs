@@ -67,13 +67,17 @@ pub(crate) async fn files(
     signal: Signal,
     windows: Vec<Window>,
 ) -> Result<Vec<IndexedFile>> {
-    let mut files = items(store, tenant, signal, windows).await?;
+    Ok(live(items(store, tenant, signal, windows).await?))
+}
+
+/// The files that are not merged into others that are all among these.
+pub(crate) fn live(mut files: Vec<IndexedFile>) -> Vec<IndexedFile> {
     if files.iter().any(|file| file.into.is_some()) {
         let seen: HashSet<ContentHash> = files.iter().map(|file| file.key.content).collect();
         let is_merged = |into: &Vec<ContentHash>| into.iter().all(|content| seen.contains(content));
         files.retain(|file| !file.into.as_ref().is_some_and(is_merged));
     }
-    Ok(files)
+    files
 }
 
 /// All items of files of a signal in these windows, retired ones too.

@@ -35,6 +35,15 @@ pub async fn service_links(
     range: TimeRange,
     limits: &Limits,
 ) -> Result<Vec<ServiceLink>> {
+    again_if_missing!(links_once(store, tenant, range, limits))
+}
+
+async fn links_once(
+    store: &Store,
+    tenant: &TenantId,
+    range: TimeRange,
+    limits: &Limits,
+) -> Result<Vec<ServiceLink>> {
     let known = index::known_windows(store, tenant, Signal::Traces).await?;
     let files = index::files(store, tenant, Signal::Traces, index::windows_in(&known, range)).await?;
     let mut n_spans = 0;
@@ -93,7 +102,11 @@ impl Calls {
             // Zipkin's client and server spans share an id: the identity of a call includes the service.
             if let Entry::Vacant(vacant) = self.spans.entry((trace, span, service)) {
                 vacant.insert(columns.parent_span_id[row]);
-                self.service_of.insert((trace, span), service);
+                // Whose of several the id is does not depend on the order of rows.
+                let owner = self.service_of.entry((trace, span)).or_insert(service);
+                if self.services.get(service) < self.services.get(*owner) {
+                    *owner = service;
+                }
             }
         }
     }

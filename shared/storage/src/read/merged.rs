@@ -2,7 +2,7 @@
 //!
 //! 1. The columns of cheap conditions are read of all units, and give candidates.
 //! 2. Attributes are read of the units with the newest candidates first, until those found cannot be outdone: each round
-//!    looks at twice as many. Units without a candidate are never read.
+//!    looks at some times as many. Units without a candidate are never read.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,8 +19,12 @@ use crate::block::spans::{self, ChunkTable};
 
 /// How many units one task looks through in the first step.
 const UNITS_OF_A_TASK: usize = 16;
-/// How many tasks of one file are under way.
-const CONCURRENT_TASKS: usize = 4;
+/// How many such tasks of one file are under way.
+const CONCURRENT_TASKS: usize = 16;
+/// How many units are read at once in the second step: a store that is far away answers many as fast as one.
+const CONCURRENT_UNITS: usize = 64;
+/// How many times as many candidates each round looks at as the one before.
+const GROWTH: usize = 4;
 /// How many candidates the first round looks at, per trace that is wanted.
 const CANDIDATES_PER_TRACE: usize = 4;
 
@@ -75,7 +79,7 @@ pub(super) async fn newest_matches(
             break;
         }
         let wanted: HashSet<u32> = rest.iter().take(n_looked_at).map(|candidate| candidate.unit).collect();
-        n_looked_at = n_looked_at.saturating_mul(2);
+        n_looked_at = n_looked_at.saturating_mul(GROWTH);
         let test = |(unit, candidates): (u32, Vec<Candidate>)| {
             let (asker, file, dear) = (asker.clone(), file.clone(), Arc::clone(&dear));
             let table = units[unit as usize].clone();
@@ -88,7 +92,7 @@ pub(super) async fn newest_matches(
             }
         }
         let found: Vec<Vec<Candidate>> =
-            stream::iter(tests).buffer_unordered(CONCURRENT_TASKS).try_collect().await?;
+            stream::iter(tests).buffer_unordered(CONCURRENT_UNITS).try_collect().await?;
         matches.extend(found.into_iter().flatten());
     }
     matches.sort_unstable_by_key(|found| std::cmp::Reverse(found.start_ns));

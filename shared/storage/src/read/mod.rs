@@ -7,6 +7,18 @@
 //!
 //! Nothing is cached and nothing polled: a question that starts after a write was acknowledged sees it.
 
+/// What `$ask` gives; asked once more where an object was missing: it may have been deleted between the reading of its item
+/// and its own, and then the index says by now where its rows are. A macro, because a function cannot say of a closure
+/// that what it returns is `Send`.
+macro_rules! again_if_missing {
+    ($ask:expr) => {
+        match $ask.await {
+            Err(Error::Missing { .. }) => $ask.await,
+            answer => answer,
+        }
+    };
+}
+
 mod evaluate;
 mod fetch;
 pub(crate) mod index;
@@ -31,7 +43,7 @@ pub use series::{
     Selection, SeriesLimits, Steps, exemplars, label_names, label_sets, label_values, metadata, select,
 };
 pub use traces::{search, traces_by_id};
-pub use windows::{StoredWindow, tenants, verify, windows};
+pub use windows::{StoredWindow, retired, tenants, verify, windows};
 
 /// How much one query may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

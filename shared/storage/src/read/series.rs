@@ -88,6 +88,15 @@ pub async fn select(
     selections: &[Selection],
     limits: &SeriesLimits,
 ) -> Result<Vec<Vec<Series>>> {
+    again_if_missing!(select_once(store, tenant, selections, limits))
+}
+
+async fn select_once(
+    store: &Store,
+    tenant: &TenantId,
+    selections: &[Selection],
+    limits: &SeriesLimits,
+) -> Result<Vec<Vec<Series>>> {
     let asker = Asker::new(store, tenant, limits.max_bytes);
     let mut joined: Vec<Joined> = selections.iter().map(|_| Joined::default()).collect();
     let mut n_samples = 0;
@@ -157,6 +166,16 @@ pub async fn label_sets(
     store: &Store,
     tenant: &TenantId,
     selectors: &[Vec<Matcher>],
+    range_ms: (i64, i64),
+    limits: &SeriesLimits,
+) -> Result<Vec<Labels>> {
+    again_if_missing!(label_sets_once(store, tenant, selectors, range_ms, limits))
+}
+
+async fn label_sets_once(
+    store: &Store,
+    tenant: &TenantId,
+    selectors: &[Vec<Matcher>],
     (first_ms, last_ms): (i64, i64),
     limits: &SeriesLimits,
 ) -> Result<Vec<Labels>> {
@@ -184,6 +203,16 @@ pub async fn label_sets(
 /// # Errors
 /// As the stores; over a limit.
 pub async fn label_names(
+    store: &Store,
+    tenant: &TenantId,
+    selectors: &[Vec<Matcher>],
+    range_ms: (i64, i64),
+    limits: &SeriesLimits,
+) -> Result<Vec<String>> {
+    again_if_missing!(label_names_once(store, tenant, selectors, range_ms, limits))
+}
+
+async fn label_names_once(
     store: &Store,
     tenant: &TenantId,
     selectors: &[Vec<Matcher>],
@@ -222,6 +251,17 @@ pub async fn label_names(
 /// # Errors
 /// As the stores; over a limit.
 pub async fn label_values(
+    store: &Store,
+    tenant: &TenantId,
+    name: &str,
+    selectors: &[Vec<Matcher>],
+    range_ms: (i64, i64),
+    limits: &SeriesLimits,
+) -> Result<Vec<String>> {
+    again_if_missing!(label_values_once(store, tenant, name, selectors, range_ms, limits))
+}
+
+async fn label_values_once(
     store: &Store,
     tenant: &TenantId,
     name: &str,
@@ -278,6 +318,16 @@ pub async fn metadata(store: &Store, tenant: &TenantId, family: Option<&str>) ->
 /// # Errors
 /// As the stores; over a limit.
 pub async fn exemplars(
+    store: &Store,
+    tenant: &TenantId,
+    selectors: &[Vec<Matcher>],
+    range_ms: (i64, i64),
+    limits: &SeriesLimits,
+) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
+    again_if_missing!(exemplars_once(store, tenant, selectors, range_ms, limits))
+}
+
+async fn exemplars_once(
     store: &Store,
     tenant: &TenantId,
     selectors: &[Vec<Matcher>],

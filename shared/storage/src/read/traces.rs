@@ -34,6 +34,15 @@ pub async fn traces_by_id(
     ids: &[TraceId],
     limits: &Limits,
 ) -> Result<TraceSet> {
+    again_if_missing!(traces_by_id_once(store, tenant, ids, limits))
+}
+
+async fn traces_by_id_once(
+    store: &Store,
+    tenant: &TenantId,
+    ids: &[TraceId],
+    limits: &Limits,
+) -> Result<TraceSet> {
     let windows = index::known_windows(store, tenant, Signal::Traces).await?;
     let files = index::files(store, tenant, Signal::Traces, windows).await?;
     gather(&Asker::new(store, tenant, limits.max_bytes), &files, ids, limits).await
@@ -49,11 +58,20 @@ pub async fn search(
     search: &TraceSearch,
     limits: &Limits,
 ) -> Result<TraceSet> {
+    again_if_missing!(search_once(store, tenant, search, limits))
+}
+
+async fn search_once(
+    store: &Store,
+    tenant: &TenantId,
+    search: &TraceSearch,
+    limits: &Limits,
+) -> Result<TraceSet> {
     let asker = Asker::new(store, tenant, limits.max_bytes);
     let known = index::known_windows(store, tenant, Signal::Traces).await?;
-    let mut files =
-        index::files(store, tenant, Signal::Traces, index::windows_in(&known, search.range)).await?;
-    let found = find(&asker, &files, search).await?;
+    let searched = index::windows_in(&known, search.range);
+    let mut items = index::items(store, tenant, Signal::Traces, searched.clone()).await?;
+    let found = find(&asker, &index::live(items.clone()), search).await?;
     let (Some(newest), Some(oldest)) = (found.first(), found.last()) else { return Ok(TraceSet::default()) };
 
     // Files of neighbouring windows may hold other spans of the traces.
@@ -61,12 +79,11 @@ pub async fn search(
         start_ns: oldest.1.saturating_sub(SEARCHED_TRACE_REACH_NS),
         end_ns_exclusive: newest.1.saturating_add(SEARCHED_TRACE_REACH_NS),
     };
-    let searched = index::windows_in(&known, search.range);
     let more =
         index::windows_in(&known, around).into_iter().filter(|window| !searched.contains(window)).collect();
-    files.extend(index::files(store, tenant, Signal::Traces, more).await?);
+    items.extend(index::items(store, tenant, Signal::Traces, more).await?);
     let ids: Vec<TraceId> = found.iter().map(|&(id, _)| id).collect();
-    gather(&asker, &files, &ids, limits).await
+    gather(&asker, &index::live(items), &ids, limits).await
 }
 
 /// The traces that a search asks for, with the start of their newest matching span, newest first.

@@ -61,6 +61,21 @@ pub async fn windows(store: &Store, tenant: &TenantId) -> Result<Vec<StoredWindo
     Ok(stored)
 }
 
+/// The keys of a tenant's objects that were merged into others, or are too old, and are deleted soon.
+///
+/// # Errors
+/// As the table.
+pub async fn retired(store: &Store, tenant: &TenantId) -> Result<Vec<String>> {
+    let mut retired = Vec::new();
+    for signal in [Signal::Traces, Signal::Metrics, Signal::Logs] {
+        let windows = index::known_windows(store, tenant, signal).await?;
+        let items = index::items(store, tenant, signal, windows).await?;
+        let of_items = items.iter().filter(|file| file.into.is_some());
+        retired.extend(of_items.map(|file| file.key.object(tenant)));
+    }
+    Ok(retired)
+}
+
 async fn windows_of(store: &Store, tenant: &TenantId, signal: Signal) -> Result<Vec<StoredWindow>> {
     let mut stored: BTreeMap<(Window, u8), StoredWindow> = BTreeMap::new();
     for window in index::known_windows(store, tenant, signal).await? {

@@ -176,7 +176,7 @@ async fn history(seed: u64) {
                 let settings = if random.below(2) == 0 { settings() } else { everything() };
                 let owner = if random.below(2) == 0 { "first" } else { "second" };
                 let few = Settings { max_merges: 1 + random.below(3), ..settings };
-                let _ = compact::run(&unreliable, &few, owner, now_s, &Arc::default()).await;
+                let _ = compact::run(&unreliable, &few, owner, &|| now_s, &Arc::default()).await;
             }
             7 => now_s += random.below(1500),
             8 => writer = Writer::new(unreliable.clone()),
@@ -208,7 +208,7 @@ fn nothing_is_ever_missing_or_doubled() {
 #[ignore = "some minutes: for changes of what this tests"]
 fn nothing_is_ever_missing_or_doubled_in_many_histories() {
     wait(async {
-        for seed in 1_000..11_000 {
+        for seed in 1_000..4_000 {
             history(seed).await;
         }
     });

@@ -56,7 +56,7 @@ fn wait<T>(work: impl Future<Output = T>) -> T {
 }
 
 async fn run(store: &Store, settings: &Settings, now_s: u64) -> storage::Result<Report> {
-    compact::run(store, settings, "test", now_s, &Arc::default()).await
+    compact::run(store, settings, "test", &|| now_s, &Arc::default()).await
 }
 
 /// SplitMix64.

@@ -286,12 +286,13 @@ fn of_two_compactors_one_publishes() {
         let stalled = faulty(&store, &faults);
         let settings = everything();
         let calls = Arc::default();
-        let first = compact::run(&stalled, &settings, "first", NOW_S, &calls);
+        let first = compact::run(&stalled, &settings, "first", &|| NOW_S, &calls);
         let second = async {
-            let soon =
-                compact::run(&store, &settings, "second", NOW_S + 1, &Arc::default()).await.expect("memory");
+            let soon = compact::run(&store, &settings, "second", &|| NOW_S + 1, &Arc::default())
+                .await
+                .expect("memory");
             assert_eq!((soon.held, soon.merges), (1, 0), "the lease is held");
-            let late = compact::run(&store, &settings, "second", NOW_S + 1000, &Arc::default()).await;
+            let late = compact::run(&store, &settings, "second", &|| NOW_S + 1000, &Arc::default()).await;
             assert!(late.expect("memory").merges > 0, "the lease ran out");
             faults.release();
         };
