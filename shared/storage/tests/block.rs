@@ -50,13 +50,13 @@ proptest! {
         let encoded = encode(&columns);
         let (a, b) = (a.index(columns.len()), b.index(columns.len()));
         let rows = a.min(b)..a.max(b) + 1;
-        let some = decode_rows(table(&encoded), &Parts::whole(encoded.bytes.clone()), rows.clone()).expect("own file");
+        let some = decode_rows(table(&encoded), &Parts::whole(encoded.bytes.clone()), Projection::ALL, rows.clone()).expect("own file");
         prop_assert_eq!(some.len(), rows.len());
         for (at, row) in rows.enumerate() {
             prop_assert!(some.span(at).same_as(columns.span(row)));
         }
         let beyond = columns.len()..columns.len() + 1;
-        prop_assert!(decode_rows(table(&encoded), &Parts::whole(encoded.bytes.clone()), beyond).is_err());
+        prop_assert!(decode_rows(table(&encoded), &Parts::whole(encoded.bytes.clone()), Projection::ALL, beyond).is_err());
     }
 
     #[test]

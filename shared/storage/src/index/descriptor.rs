@@ -152,7 +152,7 @@ impl Descriptor {
         &mut self,
         size: u64,
         merged: MergedSpans,
-        services: BTreeSet<String>,
+        services: &BTreeSet<String>,
         operations: Vec<u64>,
     ) {
         self.size = size;

@@ -134,6 +134,59 @@ fn retain(file: &File<'_>, condition: &Condition, rows: &mut Vec<u32>) -> Result
     Ok(())
 }
 
+/// Whether a row of columns that have all that the conditions need meets them all.
+pub(super) fn row_meets(
+    columns: &SpanColumns,
+    row: usize,
+    conditions: &[Condition],
+) -> Result<bool, Invalid> {
+    for condition in conditions {
+        if !row_meets_one(columns, row, condition)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn row_meets_one(columns: &SpanColumns, row: usize, condition: &Condition) -> Result<bool, Invalid> {
+    Ok(match condition {
+        Condition::Service(service) => columns.origins.service.get(row) == service,
+        Condition::Name(name) => columns.name.get(row) == name,
+        Condition::StatusMessage(message) => columns.status_message.get(row) == message,
+        Condition::ScopeName(name) => columns.origins.scope_name.get(row) == name,
+        Condition::ScopeVersion(version) => columns.origins.scope_version.get(row) == version,
+        Condition::TraceState(state) => columns.trace_state.get(row) == state,
+        Condition::Kind(kind) => columns.kind[row] == *kind,
+        Condition::Status(code) => columns.status_code[row] == *code,
+        Condition::DurationAtLeast(least) => columns.duration_ns[row] >= *least,
+        Condition::DurationAtMost(most) => columns.duration_ns[row] <= *most,
+        Condition::Attribute { key, value } => {
+            let is_it =
+                |(other, found): (&str, Value<'_>)| other == key && Condition::text_matches(found, value);
+            let mut wanted = String::new();
+            attribute::write_key(&mut wanted, key);
+            let in_json = |text: &str| Ok(text.contains(&wanted) && json_has(text, key, value)?);
+            if columns.attributes.row(row).any(is_it) || in_json(columns.origins.resource.get(row))? {
+                return Ok(true);
+            }
+            for entry in columns.events.entries(row) {
+                if in_json(columns.events.attributes.get(entry))? {
+                    return Ok(true);
+                }
+            }
+            false
+        }
+        Condition::Any(any) => {
+            for condition in any {
+                if row_meets_one(columns, row, condition)? {
+                    return Ok(true);
+                }
+            }
+            false
+        }
+    })
+}
+
 /// The rows where the span, its resource or one of its events has the attribute, ascending.
 fn rows_with_attribute(file: &File<'_>, key: &str, value: &str) -> Result<Vec<u32>, Invalid> {
     let File { table, parts, .. } = *file;

@@ -1,8 +1,8 @@
 //! Search in merged files of spans, whose rows are sorted by trace: a match may be in any unit.
 //!
 //! 1. The columns of cheap conditions are read of all units, and give candidates.
-//! 2. Attributes are read of the units with the newest candidates first, until those found cannot be outdone: each round
-//!    looks at some times as many. Units without a candidate are never read.
+//! 2. Attributes are read of the newest candidates first, until what is found cannot be outdone; where many are looked at
+//!    in vain, unit by unit. Units without a candidate are never read.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,8 +23,8 @@ const UNITS_OF_A_TASK: usize = 16;
 const CONCURRENT_TASKS: usize = 16;
 /// How many units are read at once in the second step: a store that is far away answers many as fast as one.
 const CONCURRENT_UNITS: usize = 64;
-/// How many times as many candidates each round looks at as the one before.
-const GROWTH: usize = 4;
+/// So many rows of a unit are decoded one by one rather than all.
+const FEW_CANDIDATES: usize = 3;
 /// How many candidates the first round looks at, per trace that is wanted.
 const CANDIDATES_PER_TRACE: usize = 4;
 
@@ -60,43 +60,45 @@ pub(super) async fn newest_matches(
         return Ok(newest(candidates.into_iter(), search.limit));
     }
 
-    let dear = Arc::new(dear);
-    let mut of_unit: HashMap<u32, Vec<Candidate>> = HashMap::new();
-    for candidate in &candidates {
-        of_unit.entry(candidate.unit).or_default().push(*candidate);
-    }
+    let test = Arc::new(Test { asker: asker.clone(), file: file.clone(), units, dear });
     let mut matches: Vec<Candidate> = Vec::new();
     let mut rest = candidates.as_slice();
-    let mut n_looked_at = search.limit.saturating_mul(CANDIDATES_PER_TRACE).max(1);
-    loop {
-        let is_open = |candidate: &Candidate| of_unit.contains_key(&candidate.unit);
-        let n_done = rest.iter().take_while(|candidate| !is_open(candidate)).count();
-        rest = &rest[n_done..];
-        let Some(next) = rest.first() else { break };
-        let is_newer = |found: &&Candidate| found.start_ns > next.start_ns;
-        let newer: HashSet<TraceId> = matches.iter().filter(is_newer).map(|found| found.trace_id).collect();
-        if newer.len() >= search.limit {
-            break;
-        }
-        let wanted: HashSet<u32> = rest.iter().take(n_looked_at).map(|candidate| candidate.unit).collect();
-        n_looked_at = n_looked_at.saturating_mul(GROWTH);
-        let test = |(unit, candidates): (u32, Vec<Candidate>)| {
-            let (asker, file, dear) = (asker.clone(), file.clone(), Arc::clone(&dear));
-            let table = units[unit as usize].clone();
-            fetch::spawned(async move { meeting(&asker, &file, &table, candidates, &dear).await })
-        };
-        let mut tests = Vec::new();
-        for unit in wanted {
-            if let Some(candidates) = of_unit.remove(&unit) {
-                tests.push(test((unit, candidates)));
-            }
-        }
-        let found: Vec<Vec<Candidate>> =
-            stream::iter(tests).buffer_unordered(CONCURRENT_UNITS).try_collect().await?;
-        matches.extend(found.into_iter().flatten());
+    // The newest alone, in the hope that they suffice.
+    let now;
+    (now, rest) = rest.split_at(search.limit.saturating_mul(CANDIDATES_PER_TRACE).min(rest.len()));
+    matches.extend(test.meeting(by_unit(now)).await?);
+    // Then unit by unit, so that none is read again.
+    let mut units = by_unit(rest);
+    let mut n_units = CONCURRENT_UNITS;
+    while !units.is_empty() && !is_enough(&matches, &units[0], search.limit) {
+        let later = units.split_off(n_units.min(units.len()));
+        matches.extend(test.meeting(units).await?);
+        units = later;
+        n_units *= 2;
     }
     matches.sort_unstable_by_key(|found| std::cmp::Reverse(found.start_ns));
     Ok(newest(matches.into_iter(), search.limit))
+}
+
+/// Candidates of a file, by unit; the order among units and within each stays that of their newest.
+fn by_unit(candidates: &[Candidate]) -> Vec<Vec<Candidate>> {
+    let mut places: HashMap<u32, usize> = HashMap::new();
+    let mut units: Vec<Vec<Candidate>> = Vec::new();
+    for candidate in candidates {
+        let place = *places.entry(candidate.unit).or_insert_with(|| {
+            units.push(Vec::new());
+            units.len() - 1
+        });
+        units[place].push(*candidate);
+    }
+    units
+}
+
+/// Whether what comes, newest first, cannot change the newest `limit` traces.
+fn is_enough(matches: &[Candidate], coming: &[Candidate], limit: usize) -> bool {
+    let Some(next) = coming.first() else { return true };
+    let newer = matches.iter().filter(|found| found.start_ns > next.start_ns);
+    newer.map(|found| found.trace_id).collect::<HashSet<_>>().len() >= limit
 }
 
 /// The newest `limit` traces, with the start of the newest span of each.
@@ -143,23 +145,51 @@ async fn candidates(
     Ok(found)
 }
 
-/// Those of a unit's candidates that meet the conditions on attributes.
-async fn meeting(
-    asker: &Asker,
-    file: &IndexedFile,
-    table: &ChunkTable,
-    mut candidates: Vec<Candidate>,
-    dear: &[Condition],
-) -> Result<Vec<Candidate>> {
-    let corrupt = |err| file.corrupt(err);
-    let narrow = evaluate::narrow_projection(dear);
-    let all = evaluate::attribute_projection(dear).map_or(narrow, |wide| narrow.and(wide));
-    let parts = asker.parts(file, table, all).await?;
-    let columns = spans::decode(table, &parts, narrow).map_err(corrupt)?;
-    candidates.sort_unstable_by_key(|candidate| candidate.row);
-    let mut rows: Vec<u32> = candidates.iter().map(|candidate| candidate.row).collect();
-    let opened = evaluate::File { columns: &columns, table, parts: &parts };
-    evaluate::retain_all(&opened, dear, &mut rows).map_err(corrupt)?;
-    candidates.retain(|candidate| rows.binary_search(&candidate.row).is_ok());
-    Ok(candidates)
+/// Tests candidates for conditions on attributes.
+struct Test {
+    asker: Asker,
+    file: IndexedFile,
+    units: Arc<Vec<ChunkTable>>,
+    dear: Vec<Condition>,
+}
+
+impl Test {
+    /// The candidates that meet the conditions, of these by unit.
+    async fn meeting(self: &Arc<Self>, units: Vec<Vec<Candidate>>) -> Result<Vec<Candidate>> {
+        let of_unit = |candidates: Vec<Candidate>| {
+            let test = Arc::clone(self);
+            fetch::spawned(async move { test.meeting_of_unit(candidates).await })
+        };
+        let tasks: Vec<_> = units.into_iter().map(of_unit).collect();
+        let found: Vec<Vec<Candidate>> =
+            stream::iter(tasks).buffer_unordered(CONCURRENT_UNITS).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn meeting_of_unit(&self, mut candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
+        let Some(first) = candidates.first() else { return Ok(candidates) };
+        let corrupt = |err| self.file.corrupt(err);
+        let table = &self.units[first.unit as usize];
+        let narrow = evaluate::narrow_projection(&self.dear);
+        let all = evaluate::attribute_projection(&self.dear).map_or(narrow, |wide| narrow.and(wide));
+        let parts = self.asker.parts(&self.file, table, all).await?;
+        if candidates.len() <= FEW_CANDIDATES {
+            let mut kept = Vec::new();
+            for candidate in candidates {
+                let row = candidate.row as usize;
+                let columns = spans::decode_rows(table, &parts, all, row..row + 1).map_err(corrupt)?;
+                if evaluate::row_meets(&columns, 0, &self.dear).map_err(corrupt)? {
+                    kept.push(candidate);
+                }
+            }
+            return Ok(kept);
+        }
+        let columns = spans::decode(table, &parts, narrow).map_err(corrupt)?;
+        candidates.sort_unstable_by_key(|candidate| candidate.row);
+        let mut rows: Vec<u32> = candidates.iter().map(|candidate| candidate.row).collect();
+        let opened = evaluate::File { columns: &columns, table, parts: &parts };
+        evaluate::retain_all(&opened, &self.dear, &mut rows).map_err(corrupt)?;
+        candidates.retain(|candidate| rows.binary_search(&candidate.row).is_ok());
+        Ok(candidates)
+    }
 }

@@ -270,7 +270,7 @@ async fn rows_of(
     // The rows of a trace lie together in a unit: what lies around them need not be decoded.
     let wanted = first as usize..last as usize + 1;
     if wanted.len() * 2 < columns.len() {
-        let columns = spans::decode_rows(&table, &parts, wanted).map_err(corrupt)?;
+        let columns = spans::decode_rows(&table, &parts, Projection::ALL, wanted).map_err(corrupt)?;
         return Ok((columns, rows.into_iter().map(|row| row - first).collect()));
     }
     Ok((spans::decode(&table, &parts, Projection::ALL).map_err(corrupt)?, rows))

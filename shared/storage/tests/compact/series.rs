@@ -296,7 +296,7 @@ fn of_two_compactors_one_publishes() {
             assert!(late.expect("memory").merges > 0, "the lease ran out");
             faults.release();
         };
-        let (first, ()) = futures::future::join(first, second).await;
+        let (first, ()) = Box::pin(futures::future::join(first, second)).await;
         let first = first.expect("memory");
         assert_eq!((first.merges, first.forestalled, first.failed), (0, 1, 0));
         assert_eq!(answers(&store).await.expect("memory"), before);

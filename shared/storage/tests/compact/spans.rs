@@ -25,7 +25,7 @@ fn trace_id(number: u64) -> TraceId {
     // Half of them have the shape of old 64-bit ids.
     let mut id = [0; 16];
     id[8..].copy_from_slice(&(number + 1).to_be_bytes());
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         id[0] = number as u8 + 1;
     }
     TraceId(id)
@@ -67,7 +67,7 @@ fn batch(random: &mut Random, first_hour: i64, n_hours: u64) -> SpanColumns {
             trace_id: trace_id(trace),
             span_id: SpanId([span as u8 + 1; 8]),
             parent_span_id: if span == 0 { SpanId::NONE } else { SpanId([span as u8; 8]) },
-            name: if span % 2 == 0 { "GET /" } else { "query" },
+            name: if span.is_multiple_of(2) { "GET /" } else { "query" },
             start_ns: hour_ns + random.below(3_000) as i64 * 1_000_000,
             duration_ns: random.below(1_000) as i64,
             status_code: random.below(3) as i32,

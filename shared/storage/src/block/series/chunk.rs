@@ -8,7 +8,7 @@
 //! decimal = varint exceptions  { varint distance to the one before  f64 LE } …  ints of value × 10^form
 //! planes  = u8 set of constant ones, lowest bit first   per plane one byte, or n
 //! ```
-//! `ints` are drawn in [`ints`](super::ints). Measured values are mostly decimal numbers with few digits: as whole numbers their
+//! `ints` are drawn in the module of that name. Measured values are mostly decimal numbers with few digits: as whole numbers their
 //! differences take some bits. A value comes back to the bit or it is an exception: stale markers, other NaNs, infinities,
 //! −0. Where more than a few are, doubles lie as they are, split by the place of their bytes, for zstd to find what
 //! repeats. A start is there for each sample or for none; 0 is "not said".

@@ -19,19 +19,24 @@ pub fn decode(table: &ChunkTable, parts: &Parts, projection: Projection) -> Resu
     decode_some(table, parts, projection, None)
 }
 
-/// All columns of some rows, as [`decode`] gives them for all rows.
+/// As [`decode`], of some rows only.
 ///
 /// # Errors
 /// As [`decode`]; there are fewer rows.
-pub fn decode_rows(table: &ChunkTable, parts: &Parts, rows: Range<usize>) -> Result<SpanColumns, Invalid> {
-    decode_some(table, parts, Projection::ALL, Some(rows))
+pub fn decode_rows(
+    table: &ChunkTable,
+    parts: &Parts,
+    projection: Projection,
+    rows: Range<usize>,
+) -> Result<SpanColumns, Invalid> {
+    decode_some(table, parts, projection, Some(&rows))
 }
 
 fn decode_some(
     table: &ChunkTable,
     parts: &Parts,
     projection: Projection,
-    rows: Option<Range<usize>>,
+    rows: Option<&Range<usize>>,
 ) -> Result<SpanColumns, Invalid> {
     if table.chunks.len() != column::COUNT {
         return Err(Invalid("file has another number of columns"));
@@ -43,8 +48,8 @@ fn decode_some(
         }
         let leaf = &LEAVES[column];
         let chunk = ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1)?;
-        if let Some(rows) = rows.clone() {
-            return chunk.pages_of_rows(leaf.max_repetition, leaf.max_definition, rows).map(Some);
+        if let Some(rows) = rows {
+            return chunk.pages_of_rows(leaf.max_repetition, leaf.max_definition, rows.clone()).map(Some);
         }
         // Typed values of attributes repeat as their keys do.
         let repetition =

@@ -140,7 +140,7 @@ impl SpanWriter {
         descriptor.merge(
             out.len() as u64,
             MergedSpans { units: self.units, directory },
-            self.services,
+            &self.services,
             self.operations.into_iter().collect(),
         );
         Some(WrittenSpans { bytes: Bytes::from(out), descriptor })
@@ -306,16 +306,12 @@ impl SpanMerge {
             writer.columns.push_row_of(&run.columns, row, &mut run.transfer);
         }
         run.next += 1;
-        match run.key() {
-            Some(key) => {
-                self.heads.push(Reverse((key, at)));
-                false
-            }
-            None => {
-                self.inputs[at] = Input::Starved;
-                true
-            }
-        }
+        let Some(key) = run.key() else {
+            self.inputs[at] = Input::Starved;
+            return true;
+        };
+        self.heads.push(Reverse((key, at)));
+        false
     }
 }
 
