@@ -224,12 +224,27 @@ pub fn levels_in(
         let all = n_of(&levels);
         return Ok((levels[range].to_vec(), before, all));
     };
-    let level = |at: usize| match width {
-        1 => packed[at / 8] >> (at % 8) & 1,
-        _ => packed[at / 4] >> (2 * (at % 4)) & 3,
-    };
+    let level = |at: usize| level_in_packed(packed, width, at);
     let before = count_in_packed(packed, width, range.start, value);
     Ok((range.map(level).collect(), before, count_in_packed(packed, width, count, value)))
+}
+
+/// The level at a place of packed ones of one or two bits.
+pub fn level_in_packed(packed: &[u8], width: u8, at: usize) -> u8 {
+    match width {
+        1 => packed[at / 8] >> (at % 8) & 1,
+        _ => packed[at / 4] >> (2 * (at % 4)) & 3,
+    }
+}
+
+/// How many of the packed levels of one or two bits in `range` are `value`.
+pub fn count_in_packed_range(packed: &[u8], width: u8, range: Range<usize>, value: u8) -> usize {
+    let per_byte = 8 / usize::from(width);
+    let aligned = range.start.next_multiple_of(per_byte).min(range.end);
+    let is_value = |at: &usize| level_in_packed(packed, width, *at) == value;
+    let before = (range.start..aligned).filter(is_value).count();
+    let rest = packed.get(aligned / per_byte..).unwrap_or_default();
+    before + if aligned == range.end { 0 } else { count_in_packed(rest, width, range.end - aligned, value) }
 }
 
 /// How many of the first `n` packed levels of one or two bits are `value`.
@@ -387,6 +402,10 @@ mod tests {
             write_levels(&mut bytes, &deep, width);
             let n_of = |levels: &[u8]| levels.iter().filter(|&&level| level == width).count();
             let expect = (deep[levels.clone()].to_vec(), n_of(&deep[..levels.start]), n_of(&deep));
+            if let Some(packed) = packed(&bytes[4..], width, deep.len()) {
+                let n = count_in_packed_range(packed, width, levels.clone(), width);
+                prop_assert_eq!(n, n_of(&deep[levels.clone()]));
+            }
             prop_assert_eq!(levels_in(&bytes[4..], width, deep.len(), levels, width).expect("own bytes"), expect);
         }
 

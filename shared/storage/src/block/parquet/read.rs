@@ -72,6 +72,8 @@ pub enum Repetition {
     Ends,
     /// Neither: only the values.
     Values,
+    /// Neither: definition levels are looked at one by one, by [`Pages::slots`].
+    Slots,
 }
 
 /// A chunk of which only the headers were looked at.
@@ -131,8 +133,19 @@ impl<'a> ChunkReader<'a> {
         let is_full = max_definition == 0
             || hybrid::constant(definition_section, level_width(max_definition), count)
                 == Some(u32::from(max_definition));
+        let definition_start = values_at - definition_section.len();
         let (mut repetition, mut definition, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-        if wanted == Repetition::Ends && is_full && max_repetition == 1 {
+        let mut n_sparse = None;
+        if wanted == Repetition::Slots && max_definition > 0 {
+            let counted = hybrid::levels_in(
+                definition_section,
+                level_width(max_definition),
+                count,
+                0..0,
+                max_definition,
+            );
+            n_sparse = Some(counted?.2);
+        } else if wanted == Repetition::Ends && is_full && max_repetition == 1 {
             ends = match hybrid::packed(repetition_section, 1, count) {
                 Some(packed) if packed.first().is_some_and(|byte| byte & 1 == 0) => {
                     hybrid::ends_of_lists(packed, count)
@@ -153,13 +166,21 @@ impl<'a> ChunkReader<'a> {
                 ends = ends_of_levels(&repetition, Some(&definition))?;
             }
         }
-        let n_values =
-            if is_full { count } else { definition.iter().filter(|&&level| level == max_definition).count() };
+        let n_values = if let Some(n) = n_sparse {
+            n
+        } else if is_full {
+            count
+        } else {
+            definition.iter().filter(|&&level| level == max_definition).count()
+        };
         Ok(Pages {
             dictionary: dictionary.unwrap_or_default(),
             n_distinct,
             data,
             values_at,
+            n_levels: count,
+            definition_section: definition_start..values_at,
+            max_definition,
             n_before: 0,
             n_values,
             n_in_all: n_values,
@@ -212,6 +233,9 @@ impl ChunkReader<'_> {
             n_distinct,
             data,
             values_at,
+            n_levels: levels.len(),
+            definition_section: 0..0,
+            max_definition,
             n_before,
             n_values,
             n_in_all,
@@ -269,6 +293,10 @@ pub struct Pages {
     n_distinct: usize,
     data: Vec<u8>,
     values_at: usize,
+    n_levels: usize,
+    /// Where definition levels lie in the data page.
+    definition_section: Range<usize>,
+    max_definition: u8,
     /// Values that are stored before those of the rows that were asked for.
     n_before: usize,
     n_values: usize,
@@ -300,7 +328,68 @@ pub struct Positions<'a> {
     n_distinct: u32,
 }
 
+/// Tells of ascending levels whether they have a value, and the how manieth.
+#[derive(Debug)]
+pub struct Slots<'a> {
+    levels: SlotLevels<'a>,
+    max: u8,
+    /// Levels that were passed, and how many of them have a value.
+    at: usize,
+    n: usize,
+}
+
+#[derive(Debug)]
+enum SlotLevels<'a> {
+    Constant(u8),
+    Packed(&'a [u8], u8),
+    Read(Vec<u8>),
+}
+
+impl Slots<'_> {
+    /// The place among the values of the one at `level`, which is not before the one asked for last.
+    pub fn of(&mut self, level: usize) -> Option<usize> {
+        let passed = self.at..level;
+        self.at = level;
+        let is_value = match &self.levels {
+            SlotLevels::Constant(constant) => {
+                let is_value = *constant == self.max;
+                self.n += if is_value { passed.len() } else { 0 };
+                is_value
+            }
+            SlotLevels::Packed(packed, width) => {
+                self.n += hybrid::count_in_packed_range(packed, *width, passed, self.max);
+                hybrid::level_in_packed(packed, *width, level) == self.max
+            }
+            SlotLevels::Read(levels) => {
+                self.n += levels[passed].iter().filter(|&&level| level == self.max).count();
+                levels[level] == self.max
+            }
+        };
+        is_value.then_some(self.n)
+    }
+}
+
 impl Positions<'_> {
+    /// The places of the first `n` values that are at `wanted`, ascending.
+    pub fn places_of(&self, wanted: u32, n: usize) -> Vec<u32> {
+        match self.packed {
+            Some(Packed::Constant(position)) => (0..if position == wanted { n as u32 } else { 0 }).collect(),
+            Some(Packed::Bytes(bytes)) => u8::try_from(wanted).map_or_else(
+                |_| Vec::new(),
+                |wanted| memchr::memchr_iter(wanted, &bytes[..n]).map(|place| place as u32).collect(),
+            ),
+            Some(Packed::Pairs(bytes)) => {
+                let pairs = bytes.as_chunks::<2>().0[..n].iter();
+                let is_it = |(_, pair): &(usize, &[u8; 2])| u32::from(u16::from_le_bytes(**pair)) == wanted;
+                pairs.enumerate().filter(is_it).map(|(place, _)| place as u32).collect()
+            }
+            None => {
+                let all = self.all.iter().take(n).enumerate();
+                all.filter(|(_, position)| **position == wanted).map(|(place, _)| place as u32).collect()
+            }
+        }
+    }
+
     /// The position of the value `at`, which is less than the number of values.
     ///
     /// # Errors
@@ -325,6 +414,31 @@ impl Pages {
     /// How many values there are, nulls not counted.
     pub fn n_values(&self) -> usize {
         self.n_values
+    }
+
+    /// How many levels there are, or values of a flat column that is required.
+    pub fn n_levels(&self) -> usize {
+        self.n_levels
+    }
+
+    /// Where values are, of pages that were read by [`Repetition::Slots`].
+    ///
+    /// # Errors
+    /// Levels are cut off.
+    pub fn slots(&self) -> Result<Slots<'_>, Invalid> {
+        let (max, count) = (self.max_definition, self.n_levels);
+        let section = &self.data[self.definition_section.clone()];
+        let width = level_width(max);
+        let levels = if max == 0 {
+            SlotLevels::Constant(0)
+        } else if let Some(constant) = hybrid::constant(section, width, count) {
+            SlotLevels::Constant(constant as u8)
+        } else if let Some(packed) = hybrid::packed(section, width, count) {
+            SlotLevels::Packed(packed, width)
+        } else {
+            SlotLevels::Read(read_levels(section, max, count)?)
+        };
+        Ok(Slots { levels, max, at: 0, n: 0 })
     }
 
     fn values(&self) -> &[u8] {

@@ -9,7 +9,7 @@ use model::search::Condition;
 
 use super::{ChunkTable, LEAVES, Parts, column};
 use crate::block::parquet::Invalid;
-use crate::block::parquet::read::{ChunkReader, Pages, Repetition};
+use crate::block::parquet::read::{ChunkReader, Pages, Positions, Repetition};
 
 /// The rows whose span has an attribute `key` with a value that [`Condition::text_matches`] `text`, ascending.
 ///
@@ -37,6 +37,14 @@ pub fn rows_with_attribute(
     let wanted = kinds.iter().filter(|kind| kind.1 || text.is_empty());
     if wanted.clone().next().is_none() {
         return Ok(Vec::new());
+    }
+    let key_pages = pages(&keys, column::ATTRIBUTE_KEY, Repetition::Ends)?;
+    if key_pages.n_levels() == key_pages.n_values() {
+        // No list is empty: entries are numbered as levels are.
+        let wanted: Vec<usize> = wanted.map(|kind| kind.0).collect();
+        return rows_without_gaps(&key_pages, key, text, &wanted, &|column| {
+            pages(&chunk(column)?, column, Repetition::Slots)
+        });
     }
     let mut hits = entries_with_key(&pages(&keys, column::ATTRIBUTE_KEY, Repetition::Read)?, key)?;
     let mut has_value: Vec<bool> = vec![false; hits.len()];
@@ -79,6 +87,54 @@ pub fn rows_with_attribute(
     Ok(rows)
 }
 
+/// As [`rows_with_attribute`], where every row has attributes: only the entries with the key are looked at.
+fn rows_without_gaps(
+    key_pages: &Pages,
+    key: &str,
+    text: &str,
+    columns: &[usize],
+    pages: &dyn Fn(usize) -> Result<Pages, Invalid>,
+) -> Result<Vec<u32>, Invalid> {
+    let (dictionary, positions) = key_pages.strings_lazily()?;
+    let Some(wanted) = dictionary.find(key) else { return Ok(Vec::new()) };
+    let entries = positions.places_of(wanted, key_pages.n_values());
+    let mut has_value = vec![false; if text.is_empty() { entries.len() } else { 0 }];
+    let mut found: Vec<u32> = Vec::new();
+    for &column in columns {
+        let pages = pages(column)?;
+        if pages.n_levels() != key_pages.n_levels() {
+            return Err(Invalid("column has another number of entries than keys"));
+        }
+        let test = ValueTest::new(&pages, column, text)?;
+        let mut slots = pages.slots()?;
+        for (at, &entry) in entries.iter().enumerate() {
+            let Some(slot) = slots.of(entry as usize) else { continue };
+            if let Some(has_value) = has_value.get_mut(at) {
+                *has_value = true;
+            }
+            if test.matches(slot) {
+                found.push(entry);
+            }
+        }
+    }
+    if text.is_empty() {
+        found.extend(
+            entries.iter().zip(has_value).filter(|(_, has_value)| !has_value).map(|(entry, _)| *entry),
+        );
+    }
+    found.sort_unstable();
+    let mut row = 0;
+    let mut rows: Vec<u32> = Vec::with_capacity(found.len());
+    for entry in found {
+        while key_pages.ends.get(row).is_some_and(|&end| end <= entry) {
+            row += 1;
+        }
+        rows.push(row as u32);
+    }
+    rows.dedup();
+    Ok(rows)
+}
+
 fn pages(chunk: &ChunkReader<'_>, column: usize, repetition: Repetition) -> Result<Pages, Invalid> {
     let leaf = &LEAVES[column];
     chunk.pages(leaf.max_repetition, leaf.max_definition, repetition)
@@ -113,20 +169,20 @@ fn entries_with_key(keys: &Pages, key: &str) -> Result<Vec<(u32, u32)>, Invalid>
 
 /// Tests the values of one typed column.
 enum ValueTest<'a> {
-    Position(Vec<u32>, Option<u32>),
+    Position(Positions<'a>, Option<u32>),
     Int(Vec<i64>, &'a str),
     Double(Vec<f64>, &'a str),
     Bool(Vec<bool>, &'a str),
 }
 
 impl<'a> ValueTest<'a> {
-    fn new(pages: &Pages, column: usize, text: &'a str) -> Result<Self, Invalid> {
+    fn new(pages: &'a Pages, column: usize, text: &'a str) -> Result<Self, Invalid> {
         Ok(match column {
             column::ATTRIBUTE_INT => Self::Int(pages.i64s()?, text),
             column::ATTRIBUTE_DOUBLE => Self::Double(pages.doubles()?, text),
             column::ATTRIBUTE_BOOL => Self::Bool(pages.bools()?, text),
             _ => {
-                let (dictionary, positions) = pages.strings()?;
+                let (dictionary, positions) = pages.strings_lazily()?;
                 let wanted = dictionary.find(text);
                 Self::Position(positions, wanted)
             }
@@ -135,7 +191,7 @@ impl<'a> ValueTest<'a> {
 
     fn matches(&self, slot: usize) -> bool {
         match self {
-            Self::Position(positions, wanted) => wanted.is_some() && positions.get(slot).copied() == *wanted,
+            Self::Position(positions, wanted) => wanted.is_some() && positions.get(slot).ok() == *wanted,
             Self::Int(ints, text) => {
                 ints.get(slot).is_some_and(|&number| Condition::text_matches(Value::Int(number), text))
             }
