@@ -130,12 +130,12 @@ mod tests {
         close(share.object_gets, 1.006_713_9, "GETs");
         close(share.object_puts, 2.0 / 48.0 + 0.006_713_9, "PUTs");
         close(share.write_units, 3.125, "write units");
-        // Eleven ticks, twice each: 22 × 917.68 / 4,096.
-        close(share.read_units, 4.928_9, "read units");
+        // Four ticks, twice each: 8 × 917.68 / 4,096.
+        close(share.read_units, 1.792_34, "read units");
         // Three times 2,048 spans at 500,000 a second: 12.288 ms of 1.72754 GB.
         close(share.function_gb_s, 0.021_228, "GB-s");
-        // 0.0483806 × 5 + 1.0067139 × 0.4 + 3.125 × 0.625 + 4.9289 × 0.125 + 0.021228 × 13.3334 = 3.49688 millionths.
-        close(share.dollars(&US_EAST_1), 3.496_88e-6, "dollars");
+        // 0.0483806 × 5 + 1.0067139 × 0.4 + 3.125 × 0.625 + 1.79234 × 0.125 + 0.021228 × 13.3334 = 3.10480 millionths.
+        close(share.dollars(&US_EAST_1), 3.104_80e-6, "dollars");
     }
 
     #[test]

@@ -268,7 +268,7 @@ impl Pass<'_> {
                 signal: self.signal,
                 inputs,
                 outputs: &[],
-                due_s: (self.clock)().saturating_add(self.settings.grace_s),
+                due_s: self.due_s(inputs, (self.clock)()),
                 now_s: (self.clock)(),
             };
             match publish::publish(self.store, &lease, publication).await? {
@@ -380,7 +380,7 @@ impl Pass<'_> {
             Signal::Metrics | Signal::Logs => series::merge(job).await?,
         };
         let now_s = (self.clock)();
-        let due_s = now_s.saturating_add(self.settings.grace_s);
+        let due_s = self.due_s(inputs, now_s);
         let (tenant, signal, outputs) = (self.tenant, self.signal, &*merged.outputs);
         let publication = Publication { tenant, signal, inputs, outputs, due_s, now_s };
         let outcome = publish::publish(self.store, lease, publication).await?;
@@ -402,6 +402,12 @@ impl Pass<'_> {
         report.bytes_read += bytes_read;
         report.bytes_written += merged.bytes_written;
         Ok(true)
+    }
+
+    /// When retired files may be deleted: merged ones later than those of requests that were merged into them.
+    fn due_s(&self, inputs: &[IndexedFile], now_s: u64) -> u64 {
+        let has_merged = inputs.iter().any(|input| input.key.level > 0);
+        now_s.saturating_add(self.settings.grace_s.saturating_mul(if has_merged { 2 } else { 1 }))
     }
 
     /// Takes a window out of the table that has nothing left, once no writer can have it in mind: questions then need not

@@ -60,7 +60,7 @@ pub async fn find(store: &Store, min_age_s: u64, now_s: u64) -> Result<Damage> {
     for (sort, item) in range_all(&*store.table, keys::RETIRED_PARTITION, SortRange::ALL).await? {
         let note = AfterGrace::parse(&item.value)
             .map_err(|err| Error::corrupt(format!("note of retired files {sort}"), err))?;
-        named.extend(note.files().map(|(_, object)| object));
+        named.extend(note.files().map(|(_, _, object)| object));
     }
     let is_orphan = |object: &ObjectMeta| {
         object.modified_s.saturating_add(min_age_s) <= now_s && !named.contains(&object.key)

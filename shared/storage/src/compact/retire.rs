@@ -1,8 +1,11 @@
 //! Deletes what merging made superfluous, once no question can need it.
 //!
-//! First the items say that their rows are gone, so that nobody looks for the objects even where the file that has the rows
-//! was merged further; then the objects go, then the items, then the note of it all. Whoever finds the note after a crash
-//! does it all again. The items go last because they tell a request that is sent again that its rows are stored.
+//! First objects go, then their items, then the notes of it: whoever finds a note after a crash does it all again. Items go
+//! last because they tell a request that is sent again that its rows are stored.
+//!
+//! Until then nobody may take an item for a living one. One whose heir has an item is passed over; so the items of merged
+//! files stay twice as long as those of requests, and these need no more than their removal. Merged files that are due
+//! together may be heirs of each other: their items first say that their rows are gone.
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -24,15 +27,21 @@ pub(super) async fn delete_due(store: &Store, now_s: u64) -> Result<u64> {
     let range = SortRange { start: "", end: Some(&end) };
     let page = store.table.range(keys::RETIRED_PARTITION, range, None, MAX_NOTES).await?;
     let mut files: Vec<(Key, String)> = Vec::new();
+    let mut merged: Vec<Key> = Vec::new();
     for (sort, item) in &page.items {
         let due = AfterGrace::parse(&item.value)
             .map_err(|err| Error::corrupt(format!("note of retired files {sort}"), err))?;
-        files.extend(due.files());
+        for (file, item, object) in due.files() {
+            if file.level > 0 {
+                merged.push(item.clone());
+            }
+            files.push((item, object));
+        }
     }
-    // All of one step before the next: what is due at once may have been merged one into the other.
+    // All of one step before the next.
     let gone = NewItem::lasting(write_retired(&[], &[]));
-    let mark = |(item, _): &(Key, String)| store.table.put(item.clone(), gone.clone(), Condition::None);
-    let marks: Vec<_> = files.iter().map(mark).collect();
+    let mark = |item: Key| store.table.put(item, gone.clone(), Condition::None);
+    let marks: Vec<_> = merged.into_iter().map(mark).collect();
     stream::iter(marks).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
     let objects: Vec<_> = files.iter().map(|(_, object)| store.objects.delete(object)).collect();
     stream::iter(objects).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;

@@ -59,13 +59,13 @@ pub(crate) struct AfterGrace {
 }
 
 impl AfterGrace {
-    /// Index items and the objects that they name.
-    pub(crate) fn files(&self) -> impl Iterator<Item = (Key, String)> {
-        let of_partition = |(partition, files): (&String, &Vec<FileKey>)| {
-            let item = |file: &FileKey| (Key::new(partition.clone(), file.sort()), file.object(&self.tenant));
-            files.iter().map(item).collect::<Vec<_>>()
-        };
-        self.files.iter().flat_map(of_partition)
+    /// Files with the keys of their index items and objects.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&FileKey, Key, String)> {
+        let of_partitions =
+            self.files.iter().flat_map(|(partition, files)| files.iter().map(move |file| (partition, file)));
+        of_partitions.map(|(partition, file)| {
+            (file, Key::new(partition.clone(), file.sort()), file.object(&self.tenant))
+        })
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {

@@ -122,6 +122,26 @@ impl<'a> ChunkReader<'a> {
         repetition: Repetition,
     ) -> Result<Pages, Invalid> {
         let dictionary = self.dictionary.map(|page| page.plain(self.compressed)).transpose()?;
+        let pages = self.pages_without_strings(max_repetition, max_definition, repetition)?;
+        Ok(Pages { dictionary: dictionary.unwrap_or_default(), ..pages })
+    }
+
+    /// Whether the values are positions in a page of distinct strings.
+    pub fn has_positions(&self) -> bool {
+        self.dictionary.is_some()
+    }
+
+    /// As [`ChunkReader::pages`], but for the distinct strings, which stay compressed: only positions of values can be
+    /// told.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pages_without_strings(
+        &self,
+        max_repetition: u8,
+        max_definition: u8,
+        repetition: Repetition,
+    ) -> Result<Pages, Invalid> {
         let n_distinct = self.dictionary.map_or(0, |page| page.count);
         let data = self.data.plain(self.compressed)?;
         let count = self.data.count;
@@ -174,7 +194,7 @@ impl<'a> ChunkReader<'a> {
             definition.iter().filter(|&&level| level == max_definition).count()
         };
         Ok(Pages {
-            dictionary: dictionary.unwrap_or_default(),
+            dictionary: Vec::new(),
             n_distinct,
             data,
             values_at,
@@ -490,6 +510,17 @@ impl Pages {
             let n_distinct = dictionary.len() as u32;
             return Ok((dictionary, Positions { packed: None, all, n_distinct }));
         }
+        Ok((self.dictionary()?, self.positions_lazily()?))
+    }
+
+    /// The positions of values in the page of distinct strings, for looking them up. Of all rows only.
+    ///
+    /// # Errors
+    /// The values are not positions.
+    pub fn positions_lazily(&self) -> Result<Positions<'_>, Invalid> {
+        if self.encoding != encoding::RLE_DICTIONARY {
+            return Err(Invalid("values are not positions"));
+        }
         let mut values = self.values();
         let width = take(&mut values, 1)?[0];
         let packed = match (width, hybrid::packed(values, width, self.n_values)) {
@@ -499,7 +530,7 @@ impl Pages {
             _ => None,
         };
         let all = if packed.is_some() { Vec::new() } else { self.positions()? };
-        Ok((self.dictionary()?, Positions { packed, all, n_distinct: self.n_distinct as u32 }))
+        Ok(Positions { packed, all, n_distinct: self.n_distinct as u32 })
     }
 
     fn dictionary(&self) -> Result<Dictionary, Invalid> {
@@ -643,6 +674,20 @@ impl Pages {
             _ => Err(Invalid("values have an unexpected encoding")),
         }
     }
+}
+
+/// The position of a string among those of a page, each with its length in front.
+pub fn find_plain_string(mut page: &[u8], wanted: &str) -> Option<u32> {
+    let mut position = 0;
+    while let Some((len, rest)) = page.split_first_chunk::<4>() {
+        let (string, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        if string == wanted.as_bytes() {
+            return Some(position);
+        }
+        position += 1;
+        page = rest;
+    }
+    None
 }
 
 fn skip_plain_string(rest: &mut &[u8]) -> Result<(), Invalid> {

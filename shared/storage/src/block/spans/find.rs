@@ -9,7 +9,7 @@ use model::search::Condition;
 
 use super::{ChunkTable, LEAVES, Parts, column};
 use crate::block::parquet::Invalid;
-use crate::block::parquet::read::{ChunkReader, Pages, Positions, Repetition};
+use crate::block::parquet::read::{ChunkReader, Pages, Positions, Repetition, find_plain_string};
 
 /// The rows whose span has an attribute `key` with a value that [`Condition::text_matches`] `text`, ascending.
 ///
@@ -23,11 +23,13 @@ pub fn rows_with_attribute(
 ) -> Result<Vec<u32>, Invalid> {
     let chunk = |column: usize| ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1);
     let keys = chunk(column::ATTRIBUTE_KEY)?;
-    if !may_have_string(&keys, key)? {
+    if !may_have_string(&keys.strings_page()?, key) {
         return Ok(Vec::new());
     }
+    let strings = chunk(column::ATTRIBUTE_STRING)?;
+    let strings_page = strings.strings_page()?;
     let kinds = [
-        (column::ATTRIBUTE_STRING, may_have_string(&chunk(column::ATTRIBUTE_STRING)?, text)?),
+        (column::ATTRIBUTE_STRING, may_have_string(&strings_page, text)),
         (column::ATTRIBUTE_INT, text.parse::<i64>().is_ok()),
         (column::ATTRIBUTE_DOUBLE, text.parse::<f64>().is_ok()),
         (column::ATTRIBUTE_BOOL, text == "true" || text == "false"),
@@ -43,7 +45,14 @@ pub fn rows_with_attribute(
         // No list is empty: entries are numbered as levels are.
         let wanted: Vec<usize> = wanted.map(|kind| kind.0).collect();
         return rows_without_gaps(&key_pages, key, text, &wanted, &|column| {
-            pages(&chunk(column)?, column, Repetition::Slots)
+            let chunk = chunk(column)?;
+            if column == column::ATTRIBUTE_STRING && strings.has_positions() {
+                let leaf = &LEAVES[column];
+                let (repetition, definition) = (leaf.max_repetition, leaf.max_definition);
+                let pages = chunk.pages_without_strings(repetition, definition, Repetition::Slots)?;
+                return Ok((pages, Some(find_plain_string(&strings_page, text))));
+            }
+            Ok((pages(&chunk, column, Repetition::Slots)?, None))
         });
     }
     let mut hits = entries_with_key(&pages(&keys, column::ATTRIBUTE_KEY, Repetition::Read)?, key)?;
@@ -87,13 +96,17 @@ pub fn rows_with_attribute(
     Ok(rows)
 }
 
+/// Gives the values of a column; of strings that were looked through already only their positions, and which of these is
+/// wanted.
+type ReadValues<'a> = dyn Fn(usize) -> Result<(Pages, Option<Option<u32>>), Invalid> + 'a;
+
 /// As [`rows_with_attribute`], where every row has attributes: only the entries with the key are looked at.
 fn rows_without_gaps(
     key_pages: &Pages,
     key: &str,
     text: &str,
     columns: &[usize],
-    pages: &dyn Fn(usize) -> Result<Pages, Invalid>,
+    pages: &ReadValues<'_>,
 ) -> Result<Vec<u32>, Invalid> {
     let (dictionary, positions) = key_pages.strings_lazily()?;
     let Some(wanted) = dictionary.find(key) else { return Ok(Vec::new()) };
@@ -101,11 +114,14 @@ fn rows_without_gaps(
     let mut has_value = vec![false; if text.is_empty() { entries.len() } else { 0 }];
     let mut found: Vec<u32> = Vec::new();
     for &column in columns {
-        let pages = pages(column)?;
+        let (pages, position) = pages(column)?;
         if pages.n_levels() != key_pages.n_levels() {
             return Err(Invalid("column has another number of entries than keys"));
         }
-        let test = ValueTest::new(&pages, column, text)?;
+        let test = match position {
+            Some(position) => ValueTest::Position(pages.positions_lazily()?, position),
+            None => ValueTest::new(&pages, column, text)?,
+        };
         let mut slots = pages.slots()?;
         for (at, &entry) in entries.iter().enumerate() {
             let Some(slot) = slots.of(entry as usize) else { continue };
@@ -141,11 +157,10 @@ fn pages(chunk: &ChunkReader<'_>, column: usize, repetition: Repetition) -> Resu
 }
 
 /// Whether a string may be among a column's values.
-fn may_have_string(chunk: &ChunkReader<'_>, string: &str) -> Result<bool, Invalid> {
-    let page = chunk.strings_page()?;
+fn may_have_string(page: &[u8], string: &str) -> bool {
     let mut plain = (string.len() as u32).to_le_bytes().to_vec();
     plain.extend_from_slice(string.as_bytes());
-    Ok(memchr::memmem::find(&page, &plain).is_some())
+    memchr::memmem::find(page, &plain).is_some()
 }
 
 /// Entries with this key and their rows, ascending.
