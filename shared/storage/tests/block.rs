@@ -6,6 +6,7 @@ use bytes::Bytes;
 use model::SpanColumns;
 use proptest::prelude::*;
 use storage::block::reference;
+use storage::block::spans::merged::{SpanMerge, SpanRun, SpanWriter, WrittenSpans, verify};
 use storage::block::spans::{
     ChunkTable, EncodedSpans, Parts, Projection, column, decode, decode_rows, encode,
 };
@@ -118,4 +119,50 @@ fn golden_files_pin_the_layout() {
     let encoded = encode(&spans::example());
     spans::check_golden("spans-1.parquet", &encoded.bytes);
     spans::check_golden("spans-1.item", &encoded.descriptor.encode());
+}
+
+/// A merged file of these spans, which come as two inputs.
+fn merged(inputs: [SpanColumns; 2]) -> WrittenSpans {
+    let mut merge = SpanMerge::new(inputs.len());
+    for (input, columns) in inputs.into_iter().enumerate() {
+        merge.feed(input, Some(SpanRun::sorted(columns)));
+    }
+    let mut writer = SpanWriter::new(3);
+    while merge.write(&mut writer, usize::MAX) || merge.starved().is_some() {
+        while let Some(starved) = merge.starved() {
+            merge.feed(starved, None);
+        }
+    }
+    writer.finish().expect("spans")
+}
+
+#[test]
+fn golden_files_pin_the_merged_layout() {
+    let written = merged([spans::example(), spans::example()]);
+    assert_eq!(written.descriptor.rows, spans::example().len() as u64, "equal spans are stored once");
+    spans::check_golden("spans-2.parquet", &written.bytes);
+    spans::check_golden("spans-2.item", &written.descriptor.encode());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn merged_spans_come_back_through_the_other_reader(
+        a in spans::any_columns(1..30), b in spans::any_columns(1..30),
+    ) {
+        let written = merged([a.clone(), b.clone()]);
+        verify(&written.bytes, &written.descriptor).expect("own file");
+        let read = reference::decode(written.bytes.clone()).expect("a parquet file");
+        for span in a.iter().chain(b.iter()) {
+            prop_assert_eq!(read.iter().filter(|other| other.same_as(span)).count(), 1);
+        }
+        let item = written.descriptor.encode();
+        let summary = Summary::parse(&item).expect("own bytes");
+        prop_assert_eq!(summary.rows, read.len() as u64);
+        for span in read.iter() {
+            let hash = storage::index::fingerprint::hash_id(&span.fields().trace_id.0);
+            prop_assert!(summary.may_have_trace(hash).expect("own bytes"));
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Series through files and stores: what was written comes back, by our reader and by the `parquet` crate.
 
+mod spans;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use model::{Labels, MatchOp, Matcher, NativeHistogram, Series, SeriesBatch, Sign
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 use storage::block::parts::{ChunkTable, Parts, Projection};
+use storage::block::series::merged::{Gather, Merge, SeriesWriter};
 use storage::block::series::{EncodedSeries, LabelReader, decode, encode};
 use storage::index::{Places, TableLayout};
 use storage::kv::memory::MemoryTable;
@@ -248,6 +251,50 @@ proptest! {
             prop_assert!(found.iter().filter(|series| series.labels == *labels).count() == 1, "{:?}", labels);
         }
     }
+}
+
+/// Series of every kind, for files that pin layouts.
+fn example() -> SeriesBatch {
+    let samples: Vec<(i64, f64)> =
+        (0..40).map(|n| (1_700_000_000_000 + n * 15_000, n as f64 / 4.0)).collect();
+    let mut odd = counter(&[("__name__", "odd"), ("job", "\u{e9}")], Temporality::Delta, &samples[..3]);
+    odd.samples[1] = (odd.samples[1].0, STALE_BITS, 7);
+    odd.samples[2].1 = 0x7ff8_dead_beef_0001;
+    odd.histograms = vec![(1_700_000_000_000, 5), (1_700_000_015_000, 6)];
+    odd.exemplars = vec![(1_700_000_000_001, "abcd".to_owned())];
+    batch_of(&[
+        counter(&[("__name__", "up"), ("job", "a"), ("pod", "1")], Temporality::Cumulative, &samples),
+        odd,
+        counter(&[("nameless", "x")], Temporality::Cumulative, &samples[5..6]),
+    ])
+}
+
+/// The layouts are pinned: a change of these bytes is a new version, and old files must stay readable.
+#[test]
+fn golden_files_pin_the_layouts() {
+    let encoded = encode(&example()).expect("samples");
+    spans::check_golden("series-1.parquet", &encoded.bytes);
+    spans::check_golden("series-1.item", &encoded.descriptor.encode());
+
+    let parts = Parts::whole(encoded.bytes.clone());
+    let labels = LabelReader::default();
+    let decoded = decode(table(&encoded), &parts, Projection::ALL, &labels).expect("own file");
+    let mut gathered = Gather::default();
+    gathered.add(&decoded);
+    gathered.add(&decoded);
+    let mut merge = Merge::new(1);
+    merge.feed(0, Some(gathered.finish()));
+    let mut writer = SeriesWriter::new(3);
+    while let Some(series) = merge.next_series().expect("own chunks") {
+        series.write(&mut writer);
+        while let Some(starved) = merge.starved() {
+            merge.feed(starved, None);
+        }
+    }
+    let written = writer.finish().expect("series");
+    assert_eq!(written.descriptor.n_samples, encoded.descriptor.n_samples, "equal samples are stored once");
+    spans::check_golden("series-2.parquet", &written.bytes);
+    spans::check_golden("series-2.item", &written.descriptor.encode());
 }
 
 fn memory() -> Store {

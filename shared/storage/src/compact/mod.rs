@@ -340,21 +340,26 @@ impl Pass<'_> {
             self.report.held += 1;
             return Ok(false);
         };
-        let mut goes_on = true;
+        let mut outcome = Ok(true);
         for merge in merges {
             if self.report.merges >= self.settings.max_merges {
-                goes_on = false;
+                outcome = outcome.and(Ok(false));
                 break;
             }
             let inputs: Vec<IndexedFile> = merge.inputs.iter().map(|&at| files[at].0.clone()).collect();
             let bytes_read: u64 = merge.inputs.iter().map(|&at| files[at].1.size).sum();
-            if !self.merge(&lease, &inputs, bytes_read, window, merge.level).await? {
-                goes_on = false;
-                break;
+            match self.merge(&lease, &inputs, bytes_read, window, merge.level).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    outcome = outcome.and(Ok(false));
+                    break;
+                }
+                // One unreadable input does not keep the others from being merged.
+                Err(err) => outcome = Err(err),
             }
         }
-        lease.release(table).await?;
-        Ok(goes_on)
+        let released = lease.release(table).await;
+        outcome.and_then(|goes_on| released.map(|()| goes_on))
     }
 
     /// Merges and publishes; `false` if another compactor forestalled it.
