@@ -6,9 +6,8 @@ use super::super::chunk::{self, Chunk};
 use super::super::decode::{FileSeries, Row, each_blob, temporalities};
 use super::super::labels::LabelReader;
 use super::super::{Wanted, exemplars, histograms};
-use super::{LEAVES, column};
+use super::{column, read_column};
 use crate::block::parquet::Invalid;
-use crate::block::parquet::read::{ChunkReader, Pages, Repetition};
 use crate::block::parts::{ChunkTable, Parts};
 
 /// For as many samples there is room from the start; a unit that says it has more gets it when they come.
@@ -29,11 +28,7 @@ pub fn decode(
     if table.chunks.len() != column::COUNT {
         return Err(Invalid("unit has another number of columns"));
     }
-    let read = |column: usize| -> Result<Pages, Invalid> {
-        let leaf = &LEAVES[column];
-        let chunk = ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1)?;
-        chunk.pages(leaf.max_repetition, leaf.max_definition, Repetition::Read)
-    };
+    let read = |column| read_column(table, parts, column);
     let mut file = FileSeries { sets: labels.read(table, parts)?, ..FileSeries::default() };
     let sets = Arc::clone(&file.sets);
     let (n_rows, rows) = (sets.n_rows, &sets.rows);

@@ -21,9 +21,11 @@
 use std::sync::LazyLock;
 
 use super::{TEXT, node};
-use crate::block::parquet::Physical;
 use crate::block::parquet::file::Occurs::{Optional, Repeated, Required};
 use crate::block::parquet::file::{self, Content, Leaf, Logical, Node};
+use crate::block::parquet::read::{ChunkReader, Pages, Repetition};
+use crate::block::parquet::{Invalid, Physical};
+use crate::block::parts::{ChunkTable, Parts};
 
 mod decode;
 mod merge;
@@ -71,6 +73,13 @@ pub mod column {
     pub const EXEMPLARS: usize = 9;
     /// How many columns there are.
     pub const COUNT: usize = 10;
+}
+
+/// The pages of a column of a unit.
+fn read_column(table: &ChunkTable, parts: &Parts, column: usize) -> Result<Pages, Invalid> {
+    let leaf = &LEAVES[column];
+    let chunk = ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1)?;
+    chunk.pages(leaf.max_repetition, leaf.max_definition, Repetition::Read)
 }
 
 static LEAVES: LazyLock<Vec<Leaf>> = LazyLock::new(|| file::leaves(NODES));

@@ -9,9 +9,9 @@ use super::super::chunk::{self, Samples};
 use super::super::decode::FileSeries;
 use super::super::labels::{LabelReader, LabelSet, LabelSets};
 use super::super::{exemplars, histograms, key};
-use super::{LEAVES, column};
+use super::{column, read_column};
 use crate::block::parquet::Invalid;
-use crate::block::parquet::read::{ChunkReader, Pages, Repetition};
+use crate::block::parquet::read::Pages;
 use crate::block::parts::{ChunkTable, Parts};
 
 /// Rows in the order of their keys, each key once.
@@ -70,11 +70,7 @@ impl Run {
         if table.chunks.len() != column::COUNT {
             return Err(Invalid("unit has another number of columns"));
         }
-        let read = |column: usize| -> Result<Pages, Invalid> {
-            let leaf = &LEAVES[column];
-            let chunk = ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1)?;
-            chunk.pages(leaf.max_repetition, leaf.max_definition, Repetition::Read)
-        };
+        let read = |column| read_column(table, parts, column);
         let sets = LabelReader::default().read(table, parts)?;
         let temporality = read(column::TEMPORALITY)?.i32s()?;
         let mut run = Self::default();
