@@ -128,6 +128,9 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Traces, Self::Metrics, Self::Logs];
+
     /// The signal's name in keys and folders.
     pub fn as_str(self) -> &'static str {
         match self {

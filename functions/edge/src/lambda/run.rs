@@ -19,9 +19,7 @@ const RESERVE: Duration = Duration::from_millis(500);
 /// # Errors
 /// The Runtime API is not reachable, or this is no Lambda environment.
 pub async fn run(door: Door, raw_path: RawPath) -> Result<(), lambda_runtime::Error> {
-    if crate::config::variable("AWS_LAMBDA_RUNTIME_API").is_none() {
-        return Err("not in Lambda: AWS_LAMBDA_RUNTIME_API is not set; run `spandrel serve` instead".into());
-    }
+    assert_lambda()?;
     let handler = service_fn(|event: LambdaEvent<Box<RawValue>>| {
         let door = door.clone();
         async move {
@@ -45,11 +43,17 @@ where
     W: Fn(&str) -> F,
     F: Future<Output = Result<serde_json::Value, lambda_runtime::Error>>,
 {
-    if crate::config::variable("AWS_LAMBDA_RUNTIME_API").is_none() {
-        return Err("not in Lambda: AWS_LAMBDA_RUNTIME_API is not set; run `spandrel serve` instead".into());
-    }
+    assert_lambda()?;
     let handler = service_fn(|event: LambdaEvent<Box<RawValue>>| work(&event.context.request_id));
     Runtime::new(handler).run().await
+}
+
+/// Says what to do where there is no Runtime API.
+fn assert_lambda() -> Result<(), lambda_runtime::Error> {
+    match crate::config::variable("AWS_LAMBDA_RUNTIME_API") {
+        Some(_) => Ok(()),
+        None => Err("not in Lambda: AWS_LAMBDA_RUNTIME_API is not set; run `spandrel serve` instead".into()),
+    }
 }
 
 fn time_left(context: &Context) -> Duration {

@@ -63,6 +63,15 @@ pub(super) fn optional_ids<const N: usize>(
     w.repeated_ids(optional(&definition), &present)
 }
 
+/// Bytes of which empty ones are nulls.
+pub(super) fn optional_blobs<'b>(
+    w: &mut ChunkWriter,
+    blobs: impl Iterator<Item = &'b [u8]> + Clone,
+) -> Chunk {
+    let definition: Vec<u8> = blobs.clone().map(|blob| u8::from(!blob.is_empty())).collect();
+    w.blobs(optional(&definition), blobs.filter(|blob| !blob.is_empty()))
+}
+
 /// Levels of a column that is not in a list, whose values may be null.
 pub(super) fn optional(definition: &[u8]) -> Levels<'_> {
     Levels { definition, definition_width: 1, count: definition.len(), ..Levels::default() }

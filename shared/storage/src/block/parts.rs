@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::parquet::file::{Leaf, Node, RowGroup};
+use super::parquet::read::ChunkReader;
 use super::parquet::write::{Chunk, ChunkWriter};
 use super::parquet::{Invalid, file};
 
@@ -64,6 +65,14 @@ impl ChunkTable {
     pub(super) fn of(chunks: &[Chunk]) -> Self {
         let start = chunks.first().map_or(file::MAGIC.len() as u64, |chunk| chunk.offset);
         Self { start, chunks: chunks.iter().map(|chunk| (chunk.len, chunk.compressed)).collect() }
+    }
+
+    /// The chunk of a column among fetched parts, opened.
+    ///
+    /// # Errors
+    /// It was not fetched, or is no chunk.
+    pub(super) fn open<'a>(&self, parts: &'a Parts, column: usize) -> Result<ChunkReader<'a>, Invalid> {
+        ChunkReader::open(parts.get(&self.range(column))?, self.chunks[column].1)
     }
 
     /// Position behind the last chunk.

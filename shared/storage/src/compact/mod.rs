@@ -127,7 +127,7 @@ pub async fn run(
         Err(err) => failed(&mut report, "deleting retired files", &err),
     }
     for tenant in crate::read::tenants(store).await? {
-        for signal in [Signal::Traces, Signal::Metrics, Signal::Logs] {
+        for signal in Signal::ALL {
             let mut pass =
                 Pass { store, settings, owner, clock, now_s, tenant: &tenant, signal, report: &mut report };
             pass.run().await?;

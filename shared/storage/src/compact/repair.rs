@@ -45,7 +45,7 @@ pub async fn find(store: &Store, min_age_s: u64, now_s: u64) -> Result<Damage> {
     let mut named: BTreeSet<String> = BTreeSet::new();
     let mut damage = Damage::default();
     for tenant in crate::read::tenants(store).await? {
-        for signal in [Signal::Traces, Signal::Metrics, Signal::Logs] {
+        for signal in Signal::ALL {
             for file in files(store, &tenant, signal).await? {
                 let object = file.key.object(&tenant);
                 // What is retired may be about to go, object first. The listing may be older than the item.

@@ -70,10 +70,10 @@ fn parse_rule(rule: &str) -> Result<Rule, InvalidRetention> {
     };
     let signal = match signal {
         "" => None,
-        "traces" => Some(Signal::Traces),
-        "metrics" => Some(Signal::Metrics),
-        "logs" => Some(Signal::Logs),
-        _ => return Err(invalid("signals are traces, metrics and logs")),
+        name => match Signal::ALL.into_iter().find(|signal| signal.as_str() == name) {
+            Some(signal) => Some(signal),
+            None => return Err(invalid("signals are traces, metrics and logs")),
+        },
     };
     let age_s = match age {
         "forever" => None,

@@ -23,12 +23,11 @@ use model::spans::STATUS_ERROR;
 use model::{SpanColumns, TimeRange, TraceId};
 
 use super::item::{
-    has_text, listable, read_chunks, read_section, read_texts, unzigzag, write_chunks, write_section,
-    write_texts, zigzag,
+    has_text, listable, read_chunks, read_section, read_texts, write_chunks, write_section, write_texts,
 };
 use super::{Places, fingerprint};
 use crate::block::parquet::Invalid;
-use crate::block::parquet::thrift::{read_varint, take, write_varint};
+use crate::block::parquet::thrift::{read_varint, take, unzigzag, write_varint, zigzag};
 use crate::block::spans::ChunkTable;
 
 const OF_REQUEST: u8 = 1;

@@ -13,14 +13,6 @@ use crate::block::parts::ChunkTable;
 /// Services are listed as long as their names are no longer than this together.
 const MAX_LISTED_BYTES: usize = 4096;
 
-pub(super) fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-pub(super) fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
 pub(super) fn write_section(out: &mut Vec<u8>, bytes: &[u8]) {
     write_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

@@ -14,11 +14,10 @@ use model::{LogColumns, TraceId};
 
 use super::fingerprint;
 use super::item::{
-    has_text, listable, read_chunks, read_section, read_texts, unzigzag, write_chunks, write_section,
-    write_texts, zigzag,
+    has_text, listable, read_chunks, read_section, read_texts, write_chunks, write_section, write_texts,
 };
 use crate::block::parquet::Invalid;
-use crate::block::parquet::thrift::{read_varint, take, write_varint};
+use crate::block::parquet::thrift::{read_varint, take, unzigzag, write_varint, zigzag};
 use crate::block::parts::ChunkTable;
 
 const VERSION: u8 = 1;

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use model::series::{Metadata, MetricType};
 
 use crate::block::parquet::Invalid;
-use crate::block::parquet::thrift::{read_varint, take, write_varint};
+use crate::block::parquet::thrift::{read_varint, take, write_varint, zigzag};
 
 /// The most operations that are remembered of one service.
 pub const MAX_OPERATIONS: usize = 1_000;
@@ -54,8 +54,7 @@ impl Operations {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION, u8::from(self.more)];
         for operation in &self.operations {
-            let kind = i64::from(operation.kind);
-            write_varint(&mut out, ((kind << 1) ^ (kind >> 63)) as u64);
+            write_varint(&mut out, zigzag(operation.kind.into()));
             write_varint(&mut out, operation.name.len() as u64);
             out.extend_from_slice(operation.name.as_bytes());
         }

@@ -94,8 +94,7 @@ impl AfterGrace {
         }
         let tenant = text(&mut bytes)?.parse().map_err(|_| Invalid("note of retired files has no tenant"))?;
         let signal = text(&mut bytes)?;
-        let signal =
-            [Signal::Traces, Signal::Metrics, Signal::Logs].into_iter().find(|it| it.as_str() == signal);
+        let signal = Signal::ALL.into_iter().find(|it| it.as_str() == signal);
         let signal = signal.ok_or(Invalid("note of retired files has no signal"))?;
         let mut files: BTreeMap<String, Vec<FileKey>> = BTreeMap::new();
         while !bytes.is_empty() {

@@ -62,10 +62,9 @@ pub(super) async fn newest_matches(
 
     let test = Arc::new(Test { asker: asker.clone(), file: file.clone(), units, dear });
     let mut matches: Vec<Candidate> = Vec::new();
-    let mut rest = candidates.as_slice();
     // The newest alone, in the hope that they suffice.
-    let now;
-    (now, rest) = rest.split_at(search.limit.saturating_mul(CANDIDATES_PER_TRACE).min(rest.len()));
+    let n_first = search.limit.saturating_mul(CANDIDATES_PER_TRACE).min(candidates.len());
+    let (now, rest) = candidates.split_at(n_first);
     matches.extend(test.meeting(by_unit(now)).await?);
     // Then unit by unit, so that none is read again.
     let mut units = by_unit(rest);

@@ -67,7 +67,7 @@ pub async fn windows(store: &Store, tenant: &TenantId) -> Result<Vec<StoredWindo
 /// As the table.
 pub async fn retired(store: &Store, tenant: &TenantId) -> Result<Vec<String>> {
     let mut retired = Vec::new();
-    for signal in [Signal::Traces, Signal::Metrics, Signal::Logs] {
+    for signal in Signal::ALL {
         let windows = index::known_windows(store, tenant, signal).await?;
         let items = index::items(store, tenant, signal, windows).await?;
         let of_items = items.iter().filter(|file| file.into.is_some());

@@ -6,7 +6,7 @@ use model::{LogColumns, SpanId, TraceId};
 use super::{ChunkTable, LEAVES, Parts, column};
 use crate::block::columns::{narrow, read_attributes, read_nullable, read_optional_ids};
 use crate::block::parquet::Invalid;
-use crate::block::parquet::read::{ChunkReader, Pages, Repetition};
+use crate::block::parquet::read::{Pages, Repetition};
 
 /// The records of a whole file with these chunks.
 ///
@@ -18,7 +18,7 @@ pub fn decode(table: &ChunkTable, parts: &Parts) -> Result<LogColumns, Invalid> 
     }
     let read = |column: usize| -> Result<Pages, Invalid> {
         let leaf = &LEAVES[column];
-        let chunk = ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1)?;
+        let chunk = table.open(parts, column)?;
         // Typed values of attributes repeat as their keys do.
         let repetition =
             if column::ATTRIBUTE_VALUES.contains(&column) { Repetition::Skip } else { Repetition::Read };

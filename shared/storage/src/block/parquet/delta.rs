@@ -7,28 +7,19 @@
 //! Differences wrap, so that any 64-bit values come back.
 
 use super::Invalid;
-use super::thrift::{read_varint, take, write_varint};
+use super::thrift::{read_varint, take, unzigzag, write_varint, zigzag};
 
 const BLOCK: usize = 128;
 const MINI: usize = 32;
 /// Values of so many bits lie in eight bytes, wherever they begin.
 const MAX_WORD_BITS: usize = 56;
 
-fn write_zigzag(out: &mut Vec<u8>, value: i64) {
-    write_varint(out, ((value << 1) ^ (value >> 63)) as u64);
-}
-
-fn read_zigzag(bytes: &mut &[u8]) -> Result<i64, Invalid> {
-    let value = read_varint(bytes)?;
-    Ok((value >> 1) as i64 ^ -((value & 1) as i64))
-}
-
 /// Appends `values`.
 pub fn write(out: &mut Vec<u8>, values: &[i64]) {
     write_varint(out, BLOCK as u64);
     write_varint(out, (BLOCK / MINI) as u64);
     write_varint(out, values.len() as u64);
-    write_zigzag(out, values.first().copied().unwrap_or(0));
+    write_varint(out, zigzag(values.first().copied().unwrap_or(0)));
     let mut deltas = [0i64; BLOCK];
     let mut previous = values.first().copied().unwrap_or(0);
     for block in values.get(1..).unwrap_or_default().chunks(BLOCK) {
@@ -38,7 +29,7 @@ pub fn write(out: &mut Vec<u8>, values: &[i64]) {
         }
         let deltas = &deltas[..block.len()];
         let least = deltas.iter().copied().min().expect("invariant: chunks are not empty");
-        write_zigzag(out, least);
+        write_varint(out, zigzag(least));
         let widths_at = out.len();
         out.extend_from_slice(&[0; BLOCK / MINI]);
         for (i, mini) in deltas.chunks(MINI).enumerate() {
@@ -78,7 +69,7 @@ pub fn read(bytes: &[u8], count: usize) -> Result<Vec<i64>, Invalid> {
     if header != (BLOCK as u64, (BLOCK / MINI) as u64, count as u64) {
         return Err(Invalid("delta header is not as written here"));
     }
-    let mut value = read_zigzag(&mut rest)?;
+    let mut value = unzigzag(read_varint(&mut rest)?);
     // Each value but the first takes part in a block of at least five bytes.
     if count > 1 && (count - 1).div_ceil(BLOCK) * 5 > rest.len() {
         return Err(Invalid("data is cut off"));
@@ -88,7 +79,7 @@ pub fn read(bytes: &[u8], count: usize) -> Result<Vec<i64>, Invalid> {
         values.push(value);
     }
     while values.len() < count {
-        let least = read_zigzag(&mut rest)?;
+        let least = unzigzag(read_varint(&mut rest)?);
         let widths: [u8; BLOCK / MINI] =
             take(&mut rest, BLOCK / MINI)?.try_into().expect("invariant: as many taken");
         for width in widths {

@@ -17,7 +17,7 @@
 
 use super::ints;
 use crate::block::parquet::Invalid;
-use crate::block::parquet::thrift::{read_varint, take, write_varint};
+use crate::block::parquet::thrift::{read_varint, take, unzigzag, write_varint, zigzag};
 
 /// The most samples of a chunk that a writer makes: a quarter of a day at 15 seconds.
 pub const MAX_SAMPLES: usize = 1440;
@@ -69,7 +69,7 @@ fn write_chunk(out: &mut Vec<u8>, time_ms: &[i64], value: &[f64], start_ms: &[i6
         ints::write(&mut body, &since_first(start_ms));
     }
     write_varint(out, time_ms.len() as u64);
-    write_varint(out, ((first_ms << 1) ^ (first_ms >> 63)) as u64);
+    write_varint(out, zigzag(first_ms));
     write_varint(out, last_ms.wrapping_sub(first_ms) as u64);
     write_varint(out, body.len() as u64);
     out.extend_from_slice(&body);
@@ -196,8 +196,7 @@ fn take_chunk<'a>(rest: &mut &'a [u8]) -> Result<Chunk<'a>, Invalid> {
     if n_samples == 0 || n_samples > MAX_READ_SAMPLES {
         return Err(Invalid("chunk has an impossible number of samples"));
     }
-    let first = read_varint(rest)?;
-    let first_ms = (first >> 1) as i64 ^ -((first & 1) as i64);
+    let first_ms = unzigzag(read_varint(rest)?);
     let last_ms = first_ms.wrapping_add(read_varint(rest)? as i64);
     let len = usize::try_from(read_varint(rest)?).map_err(|_| Invalid("chunk is too long"))?;
     let body = take(rest, len)?;

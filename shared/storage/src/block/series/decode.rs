@@ -8,7 +8,7 @@ use model::series::{Exemplar, HistogramSample, Temporality};
 use super::labels::{LabelReader, LabelSet, LabelSets};
 use super::{LEAVES, column, exemplars, histograms};
 use crate::block::parquet::Invalid;
-use crate::block::parquet::read::{ChunkReader, Pages, Repetition};
+use crate::block::parquet::read::{Pages, Repetition};
 use crate::block::parts::{ChunkTable, Parts, Projection};
 
 /// Rows of a file.
@@ -66,7 +66,7 @@ pub fn decode(
     }
     let read = |column: usize, repetition: Repetition| -> Result<Pages, Invalid> {
         let leaf = &LEAVES[column];
-        let chunk = ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1)?;
+        let chunk = table.open(parts, column)?;
         chunk.pages(leaf.max_repetition, leaf.max_definition, repetition)
     };
     let mut file = FileSeries { sets: labels.read(table, parts)?, ..FileSeries::default() };
@@ -103,13 +103,18 @@ pub fn decode(
 pub(super) fn temporalities(pages: &Pages, file: &mut FileSeries) -> Result<(), Invalid> {
     let temporality = pages.i32s()?;
     for (row, set) in file.rows.iter_mut().zip(&file.sets.rows) {
-        row.temporality = match temporality.get(set.row as usize) {
-            Some(0) => Temporality::Cumulative,
-            Some(1) => Temporality::Delta,
-            _ => return Err(Invalid("series has no known temporality")),
-        };
+        row.temporality = temporality_of(temporality.get(set.row as usize))?;
     }
     Ok(())
+}
+
+/// The temporality that a row's number stands for.
+pub(super) fn temporality_of(number: Option<&i32>) -> Result<Temporality, Invalid> {
+    match number {
+        Some(0) => Ok(Temporality::Cumulative),
+        Some(1) => Ok(Temporality::Delta),
+        _ => Err(Invalid("series has no known temporality")),
+    }
 }
 
 type ReadColumn<'a> = dyn Fn(usize, Repetition) -> Result<Pages, Invalid> + 'a;

@@ -6,6 +6,7 @@ use model::labels::METRIC_NAME;
 use model::series::Metadata;
 
 use super::{LAYOUT, LEAVES, NODES, column, exemplars, histograms};
+use crate::block::columns::optional_blobs;
 use crate::block::parquet::hybrid;
 use crate::block::parquet::write::{Chunk, ChunkWriter, Levels};
 use crate::block::parts::assemble;
@@ -200,10 +201,7 @@ fn write_starts(
 /// Bytes of each row, null where they are empty.
 fn write_blobs(w: &mut ChunkWriter, rows: &Rows, of: impl Fn(u32) -> Vec<u8>) -> Chunk {
     let blobs: Vec<Vec<u8>> = rows.series.iter().map(|&series| of(series)).collect();
-    let definition: Vec<u8> = blobs.iter().map(|blob| u8::from(!blob.is_empty())).collect();
-    let levels =
-        Levels { definition: &definition, definition_width: 1, count: blobs.len(), ..Levels::default() };
-    w.blobs(levels, blobs.iter().filter(|blob| !blob.is_empty()).map(Vec::as_slice))
+    optional_blobs(w, blobs.iter().map(Vec::as_slice))
 }
 
 /// Levels of a list column: one per entry, and one for each empty list.

@@ -10,13 +10,13 @@ use model::Labels;
 use model::series::Exemplar;
 
 use crate::block::parquet::Invalid;
-use crate::block::parquet::thrift::{read_varint, take, write_varint};
+use crate::block::parquet::thrift::{read_varint, take, unzigzag, write_varint, zigzag};
 
 /// The bytes of these exemplars; empty for none.
 pub fn encode(exemplars: &[Exemplar]) -> Vec<u8> {
     let mut out = Vec::new();
     for exemplar in exemplars {
-        write_varint(&mut out, ((exemplar.time_ms << 1) ^ (exemplar.time_ms >> 63)) as u64);
+        write_varint(&mut out, zigzag(exemplar.time_ms));
         out.extend_from_slice(&exemplar.value.to_le_bytes());
         write_varint(&mut out, exemplar.labels.len() as u64);
         for label in &exemplar.labels {
@@ -51,8 +51,7 @@ pub fn decode(mut bytes: &[u8]) -> Result<Vec<Exemplar>, Invalid> {
     }
     let mut exemplars = Vec::new();
     while !bytes.is_empty() {
-        let time = read_varint(&mut bytes)?;
-        let time_ms = (time >> 1) as i64 ^ -((time & 1) as i64);
+        let time_ms = unzigzag(read_varint(&mut bytes)?);
         let value = f64::from_le_bytes(take(&mut bytes, 8)?.try_into().expect("invariant: as many taken"));
         let mut pairs = Vec::new();
         for _ in 0..read_varint(&mut bytes)? {

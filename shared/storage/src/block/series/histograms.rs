@@ -19,7 +19,7 @@ use model::histogram::{BucketSpan, Buckets, NativeHistogram, ResetHint};
 use model::series::HistogramSample;
 
 use crate::block::parquet::Invalid;
-use crate::block::parquet::thrift::{read_varint, take, write_varint};
+use crate::block::parquet::thrift::{read_varint, take, unzigzag, write_varint, zigzag};
 
 const CAME_AS_INTEGERS: u8 = 1;
 const STORED_AS_INTEGERS: u8 = 2;
@@ -221,14 +221,6 @@ fn read_count(bytes: &mut &[u8], as_integers: bool) -> Result<f64, Invalid> {
 
 fn read_double(bytes: &mut &[u8]) -> Result<f64, Invalid> {
     Ok(f64::from_le_bytes(take(bytes, 8)?.try_into().expect("invariant: as many taken")))
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! cost two bytes per block.
 
 use crate::block::parquet::Invalid;
-use crate::block::parquet::thrift::{read_varint, take, write_varint};
+use crate::block::parquet::thrift::{read_varint, take, unzigzag, write_varint, zigzag};
 
 /// Values of a block: enough that its head costs little, few enough that an outlier widens few.
 pub(super) const BLOCK: usize = 128;
@@ -20,14 +20,6 @@ const PLAIN: u8 = 0;
 const DELTA: u8 = 1;
 const DELTA_OF_DELTA: u8 = 2;
 const LINE: u8 = 3;
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
 
 /// Appends `values`, by the transform that makes them shortest.
 pub(super) fn write(out: &mut Vec<u8>, values: &[i64]) {

@@ -16,7 +16,7 @@ use model::{Labels, Matcher};
 
 use super::{LEAVES, column};
 use crate::block::parquet::Invalid;
-use crate::block::parquet::read::{ChunkReader, Pages, Repetition};
+use crate::block::parquet::read::{Pages, Repetition};
 use crate::block::parts::{ChunkTable, Parts};
 
 /// The longest block that is remembered; longer ones, of merged files, come once.
@@ -195,7 +195,7 @@ impl LabelReader {
     fn decode(&self, table: &ChunkTable, parts: &Parts) -> Result<LabelSets, Invalid> {
         let read = |column: usize, repetition: Repetition| -> Result<Pages, Invalid> {
             let leaf = &LEAVES[column];
-            let chunk = ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1)?;
+            let chunk = table.open(parts, column)?;
             chunk.pages(leaf.max_repetition, leaf.max_definition, repetition)
         };
         let mut sets = LabelSets::default();

@@ -9,7 +9,7 @@ use crate::block::columns::{
     ReadColumn, narrow, read_attributes, read_ends, read_nullable, read_optional_ids,
 };
 use crate::block::parquet::Invalid;
-use crate::block::parquet::read::{ChunkReader, Pages, Repetition};
+use crate::block::parquet::read::{Pages, Repetition};
 
 /// The columns in `projection` of a file with these chunks; all others stay empty.
 ///
@@ -47,7 +47,7 @@ fn decode_some(
             return Ok(None);
         }
         let leaf = &LEAVES[column];
-        let chunk = ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1)?;
+        let chunk = table.open(parts, column)?;
         if let Some(rows) = rows {
             return chunk.pages_of_rows(leaf.max_repetition, leaf.max_definition, rows.clone()).map(Some);
         }

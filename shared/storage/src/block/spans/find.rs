@@ -21,7 +21,7 @@ pub fn rows_with_attribute(
     key: &str,
     text: &str,
 ) -> Result<Vec<u32>, Invalid> {
-    let chunk = |column: usize| ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1);
+    let chunk = |column: usize| table.open(parts, column);
     let keys = chunk(column::ATTRIBUTE_KEY)?;
     if !may_have_string(&keys.strings_page()?, key) {
         return Ok(Vec::new());
@@ -225,7 +225,7 @@ impl<'a> ValueTest<'a> {
 /// # Errors
 /// The bytes are not a file of this layout, or parts are missing.
 pub fn may_have_key(table: &ChunkTable, parts: &Parts, column: usize, key: &str) -> Result<bool, Invalid> {
-    let chunk = ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1)?;
+    let chunk = table.open(parts, column)?;
     let mut wanted = String::new();
     attribute::write_key(&mut wanted, key);
     Ok(memchr::memmem::find(&chunk.strings_page()?, wanted.as_bytes()).is_some())

@@ -94,21 +94,20 @@ impl SpanWriter {
         let columns = std::mem::take(&mut self.columns);
         let Some(first) = columns.trace_id.first() else { return };
         let first_hash = (hash_id(&first.0) >> 32) as u32;
-        let start = self.writer.out.len() as u64;
         // The head is as long as the lengths in it are: the chunks are written behind and moved into place.
-        let chunks_at = self.writer.out.len();
+        let start = self.writer.out.len();
         let mut chunks = encode::write_chunks(&mut self.writer, &columns);
         let mut head = Vec::with_capacity(2 * column::COUNT);
         write_varint(&mut head, columns.len() as u64);
         for chunk in &chunks {
             write_varint(&mut head, chunk.len << 1 | u64::from(chunk.compressed));
         }
-        self.writer.out.splice(chunks_at..chunks_at, head.iter().copied());
+        self.writer.out.splice(start..start, head.iter().copied());
         for chunk in &mut chunks {
             chunk.offset += head.len() as u64;
         }
         self.directory.extend_from_slice(&head);
-        let len = self.writer.out.len() as u64 - start;
+        let len = (self.writer.out.len() - start) as u64;
         self.units.push(SpanUnit { rows: columns.len() as u64, first_hash, len });
         self.groups.push(RowGroup { n_rows: columns.len() as u64, chunks });
         self.describe(&columns);

@@ -23,7 +23,7 @@ use std::sync::LazyLock;
 use super::{TEXT, node};
 use crate::block::parquet::file::Occurs::{Optional, Repeated, Required};
 use crate::block::parquet::file::{self, Content, Leaf, Logical, Node};
-use crate::block::parquet::read::{ChunkReader, Pages, Repetition};
+use crate::block::parquet::read::{Pages, Repetition};
 use crate::block::parquet::{Invalid, Physical};
 use crate::block::parts::{ChunkTable, Parts};
 
@@ -78,7 +78,7 @@ pub mod column {
 /// The pages of a column of a unit.
 fn read_column(table: &ChunkTable, parts: &Parts, column: usize) -> Result<Pages, Invalid> {
     let leaf = &LEAVES[column];
-    let chunk = ChunkReader::open(parts.get(&table.range(column))?, table.chunks[column].1)?;
+    let chunk = table.open(parts, column)?;
     chunk.pages(leaf.max_repetition, leaf.max_definition, Repetition::Read)
 }
 

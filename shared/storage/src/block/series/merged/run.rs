@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use model::series::{Exemplar, HistogramSample, Temporality};
 
 use super::super::chunk::{self, Samples};
-use super::super::decode::FileSeries;
+use super::super::decode::{FileSeries, temporality_of};
 use super::super::labels::{LabelReader, LabelSet, LabelSets};
 use super::super::{exemplars, histograms, key};
 use super::{column, read_column};
@@ -75,11 +75,7 @@ impl Run {
         let temporality = read(column::TEMPORALITY)?.i32s()?;
         let mut run = Self::default();
         for (at, set) in sets.rows.iter().enumerate() {
-            let temporality = match temporality.get(at) {
-                Some(0) => Temporality::Cumulative,
-                Some(1) => Temporality::Delta,
-                _ => return Err(Invalid("series has no known temporality")),
-            };
+            let temporality = temporality_of(temporality.get(at))?;
             let start = run.keys.len();
             key::write(&mut run.keys, sets.metric(set), sets.pairs_of(set), temporality);
             if run.rows.last().is_some_and(|last| run.keys[last.key.clone()] >= run.keys[start..]) {

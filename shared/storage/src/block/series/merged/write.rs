@@ -6,6 +6,7 @@ use model::series::Temporality;
 
 use super::super::ListLevels;
 use super::{LAYOUT, LEAVES, NODES, column};
+use crate::block::columns::optional_blobs;
 use crate::block::parquet::file::{self, RowGroup};
 use crate::block::parquet::write::{Chunk, ChunkWriter, Levels};
 use crate::block::parts::ChunkTable;
@@ -93,21 +94,14 @@ impl Blobs {
         self.ends.push(self.bytes.len());
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    fn iter(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start..end])
     }
 
     /// The cells, null where they are empty.
     fn write(&self, w: &mut ChunkWriter) -> Chunk {
-        let definition: Vec<u8> = self.iter().map(|blob| u8::from(!blob.is_empty())).collect();
-        let levels = Levels {
-            definition: &definition,
-            definition_width: 1,
-            count: definition.len(),
-            ..Levels::default()
-        };
-        w.blobs(levels, self.iter().filter(|blob| !blob.is_empty()))
+        optional_blobs(w, self.iter())
     }
 }
 
