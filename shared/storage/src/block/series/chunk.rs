@@ -15,7 +15,7 @@
 //!
 //! Chunks are copied, not decoded, where merged rows do not overlap and are long enough.
 
-use super::ints;
+use crate::block::ints;
 use crate::block::parquet::Invalid;
 use crate::block::parquet::thrift::{read_varint, take, unzigzag, write_varint, zigzag};
 

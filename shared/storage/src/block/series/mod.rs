@@ -26,7 +26,7 @@ mod decode;
 mod encode;
 pub mod exemplars;
 pub mod histograms;
-mod ints;
+
 mod key;
 mod labels;
 pub mod merged;

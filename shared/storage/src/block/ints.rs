@@ -14,7 +14,7 @@ use crate::block::parquet::Invalid;
 use crate::block::parquet::thrift::{read_varint, take, unzigzag, write_varint, zigzag};
 
 /// Values of a block: enough that its head costs little, few enough that an outlier widens few.
-pub(super) const BLOCK: usize = 128;
+pub(in crate::block) const BLOCK: usize = 128;
 
 const PLAIN: u8 = 0;
 const DELTA: u8 = 1;
@@ -22,7 +22,7 @@ const DELTA_OF_DELTA: u8 = 2;
 const LINE: u8 = 3;
 
 /// Appends `values`, by the transform that makes them shortest.
-pub(super) fn write(out: &mut Vec<u8>, values: &[i64]) {
+pub(in crate::block) fn write(out: &mut Vec<u8>, values: &[i64]) {
     let deltas = differences(values);
     let candidates = [
         (PLAIN, Vec::new(), values.to_vec()),
@@ -114,7 +114,7 @@ fn packed_len(count: usize, width: u8) -> usize {
 ///
 /// # Errors
 /// The bytes are no such numbers; `values` has some of them then.
-pub(super) fn read(bytes: &mut &[u8], count: usize, values: &mut Vec<i64>) -> Result<(), Invalid> {
+pub(in crate::block) fn read(bytes: &mut &[u8], count: usize, values: &mut Vec<i64>) -> Result<(), Invalid> {
     let start = values.len();
     let transform = take(bytes, 1)?[0];
     let n_seeds = match transform {
