@@ -40,8 +40,15 @@ pub fn decode(file: Bytes) -> Result<SpanColumns, ReferenceError> {
         .and_then(ParquetRecordBatchReaderBuilder::build)
         .map_err(parquet)?;
     let mut columns = SpanColumns::default();
+    let mut distances = Vec::new();
     for batch in reader {
-        append(&mut columns, &batch.map_err(|err| ReferenceError::Arrow(Arc::new(err)))?)?;
+        append(&mut columns, &batch.map_err(|err| ReferenceError::Arrow(Arc::new(err)))?, &mut distances)?;
+    }
+    for (row, distance) in distances {
+        let parent = i64::try_from(row).ok().and_then(|row| usize::try_from(row - i64::from(distance)).ok());
+        let parent = parent.and_then(|parent| columns.span_id.get(parent)).copied();
+        columns.parent_span_id[row] =
+            parent.ok_or_else(|| ReferenceError::Column("parent_distance".to_owned()))?;
     }
     Ok(columns)
 }
@@ -67,7 +74,12 @@ fn count(array: &Int64Array, row: usize) -> u32 {
     u32::try_from(array.value(row)).unwrap_or(u32::MAX)
 }
 
-fn append(columns: &mut SpanColumns, batch: &RecordBatch) -> Result<(), ReferenceError> {
+/// Appends a batch; where parents are told by their distance, notes the row and the distance.
+fn append(
+    columns: &mut SpanColumns,
+    batch: &RecordBatch,
+    distances: &mut Vec<(usize, i32)>,
+) -> Result<(), ReferenceError> {
     let column = |name: &'static str| batch.column_by_name(name);
     let texts = |name: &'static str| typed::<StringArray>(column(name), name);
     let numbers = |name: &'static str| typed::<Int64Array>(column(name), name);
@@ -79,6 +91,7 @@ fn append(columns: &mut SpanColumns, batch: &RecordBatch) -> Result<(), Referenc
     let events = Events::of(typed::<ListArray>(column("events"), "events")?)?;
     let links = Links::of(typed::<ListArray>(column("links"), "links")?)?;
     let (trace_ids, span_ids, parents) = (ids("trace_id")?, ids("span_id")?, ids("parent_span_id")?);
+    let distance = small("parent_distance")?;
     let (duration, kind, status) = (numbers("duration_ns")?, small("kind")?, small("status_code")?);
     let (name, message, state) = (texts("name")?, texts("status_message")?, texts("trace_state")?);
     let (service, resource, resource_meta) =
@@ -89,6 +102,9 @@ fn append(columns: &mut SpanColumns, batch: &RecordBatch) -> Result<(), Referenc
     let (dropped_events, dropped_links) = (numbers("dropped_events_count")?, numbers("dropped_links_count")?);
 
     for row in 0..batch.num_rows() {
+        if !distance.is_null(row) {
+            distances.push((columns.len(), distance.value(row)));
+        }
         attributes.push(columns, row)?;
         events.push(columns, row);
         links.push(columns, row);

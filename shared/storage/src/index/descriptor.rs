@@ -8,7 +8,8 @@
 //! flags    = 1: some span has the status error   2: services are not listed, there are too many
 //! section  = varint length  bytes
 //! traces, operations = a set of fingerprints
-//! places   = version 1: chunks   2: varint position of the directory  varint its length  unit …
+//! places   = version 1: chunks   2: varint position of the directory  varint its length
+//!            varint length of the search directory behind it  unit …
 //! chunks   = per column varint(length << 1 | compressed)
 //! unit     = varint rows  varint length  varint first hash − that of the unit before
 //! services = per service varint length, UTF-8
@@ -75,6 +76,8 @@ pub struct MergedSpans {
     pub units: Vec<SpanUnit>,
     /// The bytes of the file that say where the columns of units are.
     pub directory: Range<u64>,
+    /// The bytes behind it, which say where the blocks of the search section are.
+    pub search: Range<u64>,
 }
 
 /// Spans of a merged file that are read together.
@@ -216,6 +219,7 @@ fn write_units(merged: &MergedSpans) -> Vec<u8> {
     let mut out = Vec::new();
     write_varint(&mut out, merged.directory.start);
     write_varint(&mut out, merged.directory.end - merged.directory.start);
+    write_varint(&mut out, merged.search.end - merged.search.start);
     let mut before = 0;
     for unit in &merged.units {
         write_varint(&mut out, unit.rows);
@@ -229,6 +233,7 @@ fn write_units(merged: &MergedSpans) -> Vec<u8> {
 fn read_units(mut bytes: &[u8]) -> Result<MergedSpans, Invalid> {
     let start = read_varint(&mut bytes)?;
     let end = start.saturating_add(read_varint(&mut bytes)?);
+    let search = end..end.saturating_add(read_varint(&mut bytes)?);
     let mut units = Vec::new();
     let mut first_hash: u32 = 0;
     while !bytes.is_empty() {
@@ -236,7 +241,7 @@ fn read_units(mut bytes: &[u8]) -> Result<MergedSpans, Invalid> {
         first_hash = first_hash.wrapping_add(read_varint(&mut bytes)? as u32);
         units.push(SpanUnit { rows, first_hash, len });
     }
-    Ok(MergedSpans { units, directory: start..end })
+    Ok(MergedSpans { units, directory: start..end, search })
 }
 
 /// Each combination of service, kind and operation once, in no order.

@@ -16,7 +16,7 @@ use crate::block::parquet::thrift::{read_varint, take, write_varint};
 const MAX_MEMBERS: usize = 16_384;
 
 /// Mixes 64 bits; a bijection. Source: the finalizer of SplitMix64.
-fn mix(mut bits: u64) -> u64 {
+pub(crate) fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)

@@ -3,13 +3,14 @@
 //! A text is looked up in a column's dictionary once, and rows are compared by position. What lies in JSON (resources,
 //! events) is tested once per distinct text, and only parsed where the text has the key at all.
 
-use model::attribute::{self, AnyValue};
+use model::attribute;
 use model::columns::Value;
 use model::dictionary::{DictColumn, Dictionary};
 use model::search::Condition;
 use model::{SpanColumns, TimeRange};
 
 use crate::block::parquet::Invalid;
+use crate::block::spans::search::json_has;
 use crate::block::spans::{self, ChunkTable, Parts, Projection, column};
 
 /// The columns that cheap conditions need, and the start.
@@ -51,11 +52,6 @@ pub(super) fn attribute_projection(conditions: &[Condition]) -> Option<Projectio
             ])
         },
     )
-}
-
-/// The conditions that few columns tell, and those on attributes.
-pub(super) fn narrow_and_wide(conditions: &[Condition]) -> (Vec<Condition>, Vec<Condition>) {
-    conditions.iter().cloned().partition(|condition| !asks_attributes(condition))
 }
 
 fn asks_attributes(condition: &Condition) -> bool {
@@ -218,25 +214,4 @@ fn matching_texts(texts: &Dictionary, key: &str, value: &str) -> Result<Vec<bool
     let mut wanted = String::new();
     attribute::write_key(&mut wanted, key);
     texts.iter().map(|text| Ok(text.contains(&wanted) && json_has(text, key, value)?)).collect()
-}
-
-fn json_has(text: &str, key: &str, value: &str) -> Result<bool, Invalid> {
-    let entries = attribute::parse_map(text).map_err(|_| Invalid("attributes are not their JSON"))?;
-    Ok(entries.iter().any(|(other, found)| other == key && any_value_matches(found, value)))
-}
-
-fn any_value_matches(found: &AnyValue, value: &str) -> bool {
-    let borrowed = match found {
-        AnyValue::Empty => Value::Empty,
-        AnyValue::String(text) => Value::String(text),
-        AnyValue::Bool(truth) => Value::Bool(*truth),
-        AnyValue::Int(number) => Value::Int(*number),
-        AnyValue::Double(number) => Value::Double(*number),
-        nested => {
-            let mut json = String::new();
-            attribute::write_value(&mut json, nested);
-            return Condition::text_matches(Value::Json(&json), value);
-        }
-    };
-    Condition::text_matches(borrowed, value)
 }

@@ -59,7 +59,13 @@ async fn links_once(
         return Err(Error::OverLimit { limit: limits.max_spans, unit: "spans" });
     }
     let projection = const {
-        Projection::of(&[column::START_TIME, column::SERVICE_NAME, column::SPAN_ID, column::PARENT_SPAN_ID])
+        Projection::of(&[
+            column::START_TIME,
+            column::SERVICE_NAME,
+            column::SPAN_ID,
+            column::PARENT_SPAN_ID,
+            column::PARENT_DISTANCE,
+        ])
     };
     let asker = Asker::new(store, tenant, limits.max_bytes);
     let decode = |file: IndexedFile| {

@@ -1,88 +1,120 @@
 //! Search in merged files of spans, whose rows are sorted by trace: a match may be in any unit.
 //!
-//! 1. The columns of cheap conditions are read of all units, and give candidates.
-//! 2. Attributes are read of the newest candidates first, until what is found cannot be outdone; where many are looked at
-//!    in vain, unit by unit. Units without a candidate are never read.
+//! 1. The file's directories say which blocks of its search section may have matches.
+//! 2. Blocks, those with the latest spans first, give candidates: spans that meet the conditions, or may.
+//! 3. Units give the traces of candidates, the newest first, until what is found cannot be outdone. Where many are looked
+//!    at in vain, unit by unit, so that none is read twice.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use model::TraceId;
-use model::search::{Condition, TraceSearch};
+use model::search::TraceSearch;
+use model::{SpanColumns, TraceId};
 
 use super::evaluate;
 use super::fetch::{self, Asker};
 use super::index::IndexedFile;
 use crate::Result;
-use crate::block::spans::{self, ChunkTable};
+use crate::block::parquet::Invalid;
+use crate::block::spans::search::{Block, BlockEntry, Match, read_directory, start_us};
+use crate::block::spans::{self, ChunkTable, Parts, Projection, column};
+use crate::index::MergedSpans;
 
-/// How many units one task looks through in the first step.
-const UNITS_OF_A_TASK: usize = 16;
-/// How many such tasks of one file are under way.
-const CONCURRENT_TASKS: usize = 16;
-/// How many units are read at once in the second step: a store that is far away answers many as fast as one.
-const CONCURRENT_UNITS: usize = 64;
+/// Blocks that are looked at first; later twice as many each time.
+const FIRST_BLOCKS: usize = 64;
+/// Blocks that lie end to end are read in one go, as long as they are no longer than this.
+const MAX_READ_BYTES: u64 = 1 << 20;
+/// Reads that are under way at once: a store that is far away answers many as fast as one.
+const CONCURRENT_READS: usize = 64;
 /// So many rows of a unit are decoded one by one rather than all.
-const FEW_CANDIDATES: usize = 3;
-/// How many candidates the first round looks at, per trace that is wanted.
-const CANDIDATES_PER_TRACE: usize = 4;
+const FEW_ROWS: usize = 3;
 
-/// A span that meets the cheap conditions.
-#[derive(Debug, Clone, Copy)]
-struct Candidate {
-    start_ns: i64,
-    unit: u32,
-    row: u32,
-    trace_id: TraceId,
-}
-
-/// Traces and starts of spans that a search asks for: all of the file that the newest traces of all files may need.
+/// Traces with the start of their newest span that a search asks for, in whole microseconds; all of the file that the
+/// newest traces of all files may need.
 pub(super) async fn newest_matches(
     asker: &Asker,
     file: &IndexedFile,
-    units: Vec<ChunkTable>,
+    merged: &MergedSpans,
     search: &Arc<TraceSearch>,
 ) -> Result<Vec<(TraceId, i64)>> {
-    let (cheap, dear) = evaluate::narrow_and_wide(&search.conditions);
-    let (units, cheap) = (Arc::new(units), Arc::new(cheap));
-    let ranges = (0..units.len()).step_by(UNITS_OF_A_TASK);
-    let candidates_of = |first: usize| {
-        let (asker, file, search) = (asker.clone(), file.clone(), Arc::clone(search));
-        let (units, cheap) = (Arc::clone(&units), Arc::clone(&cheap));
-        fetch::spawned(async move { candidates(&asker, &file, &units, first, &cheap, &search).await })
+    let (units, mut blocks) = directories(asker, file, merged).await?;
+    blocks.retain(|block| block.may_match(search));
+    blocks.sort_unstable_by_key(|block| Reverse(block.max_start_us));
+    let finder =
+        Arc::new(Finder { asker: asker.clone(), file: file.clone(), units, search: Arc::clone(search) });
+    let mut found = Found::default();
+    let mut candidates: Vec<Match> = Vec::new();
+    let mut n_blocks = FIRST_BLOCKS;
+    while !blocks.is_empty() && found.n_newer_than(None) < search.limit {
+        let later = blocks.split_off(n_blocks.min(blocks.len()));
+        candidates.extend(finder.candidates(std::mem::replace(&mut blocks, later)).await?);
+        n_blocks *= 2;
+        candidates.sort_unstable_by_key(|candidate| Reverse(candidate.start_us));
+        // Those that no block to come can outdo.
+        let n_ready = blocks.first().map_or(candidates.len(), |next| {
+            candidates.partition_point(|candidate| candidate.start_us > next.max_start_us)
+        });
+        let later = candidates.split_off(n_ready);
+        finder.resolve(&candidates, &mut found).await?;
+        candidates = later;
+    }
+    Ok(found.newest(search.limit))
+}
+
+/// Where the units' columns and the blocks of a file are.
+async fn directories(
+    asker: &Asker,
+    file: &IndexedFile,
+    merged: &MergedSpans,
+) -> Result<(Vec<ChunkTable>, Vec<BlockEntry>)> {
+    let bytes = asker.range(file, merged.directory.start..merged.search.end).await?;
+    let len = (merged.directory.end - merged.directory.start) as usize;
+    let (mut heads, search) = bytes.split_at_checked(len).unwrap_or((&[], &[]));
+    let table = |(place, _): (Range<u64>, _)| {
+        spans::merged::read_head(&mut heads, place.start).map(|(_, table)| table)
     };
-    let tasks: Vec<_> = ranges.map(candidates_of).collect();
-    let found: Vec<Vec<Candidate>> = stream::iter(tasks).buffered(CONCURRENT_TASKS).try_collect().await?;
-    let mut candidates: Vec<Candidate> = found.into_iter().flatten().collect();
-    candidates.sort_unstable_by_key(|candidate| std::cmp::Reverse(candidate.start_ns));
-    if dear.is_empty() {
-        return Ok(newest(candidates.into_iter(), search.limit));
+    let units: std::result::Result<Vec<ChunkTable>, Invalid> = merged.placed().map(table).collect();
+    let blocks = read_directory(search, merged.directory.start);
+    units.and_then(|units| Ok((units, blocks?))).map_err(|err| file.corrupt(err))
+}
+
+/// The newest span of each trace that was found.
+#[derive(Default)]
+struct Found {
+    start_us: HashMap<TraceId, i64>,
+}
+
+impl Found {
+    fn add(&mut self, (trace_id, start_us): (TraceId, i64)) {
+        let newest = self.start_us.entry(trace_id).or_insert(start_us);
+        *newest = start_us.max(*newest);
     }
 
-    let test = Arc::new(Test { asker: asker.clone(), file: file.clone(), units, dear });
-    let mut matches: Vec<Candidate> = Vec::new();
-    // The newest alone, in the hope that they suffice.
-    let n_first = search.limit.saturating_mul(CANDIDATES_PER_TRACE).min(candidates.len());
-    let (now, rest) = candidates.split_at(n_first);
-    matches.extend(test.meeting(by_unit(now)).await?);
-    // Then unit by unit, so that none is read again.
-    let mut units = by_unit(rest);
-    let mut n_units = CONCURRENT_UNITS;
-    while !units.is_empty() && !is_enough(&matches, &units[0], search.limit) {
-        let later = units.split_off(n_units.min(units.len()));
-        matches.extend(test.meeting(units).await?);
-        units = later;
-        n_units *= 2;
+    /// Traces that are newer than a span that starts then.
+    fn n_newer_than(&self, start_us: Option<i64>) -> usize {
+        self.start_us
+            .values()
+            .filter(|&&found_us| start_us.is_none_or(|start_us| found_us > start_us))
+            .count()
     }
-    matches.sort_unstable_by_key(|found| std::cmp::Reverse(found.start_ns));
-    Ok(newest(matches.into_iter(), search.limit))
+
+    /// The newest `limit` traces with their starts, ns.
+    fn newest(self, limit: usize) -> Vec<(TraceId, i64)> {
+        let mut found: Vec<(TraceId, i64)> = self.start_us.into_iter().collect();
+        found.sort_unstable_by_key(|&(trace_id, start_us)| (Reverse(start_us), trace_id));
+        found.truncate(limit);
+        found.into_iter().map(|(trace_id, start_us)| (trace_id, start_us.saturating_mul(1000))).collect()
+    }
 }
 
 /// Candidates of a file, by unit; the order among units and within each stays that of their newest.
-fn by_unit(candidates: &[Candidate]) -> Vec<Vec<Candidate>> {
+fn by_unit(candidates: &[Match]) -> Vec<Vec<Match>> {
     let mut places: HashMap<u32, usize> = HashMap::new();
-    let mut units: Vec<Vec<Candidate>> = Vec::new();
+    let mut units: Vec<Vec<Match>> = Vec::new();
     for candidate in candidates {
         let place = *places.entry(candidate.unit).or_insert_with(|| {
             units.push(Vec::new());
@@ -93,102 +125,148 @@ fn by_unit(candidates: &[Candidate]) -> Vec<Vec<Candidate>> {
     units
 }
 
-/// Whether what comes, newest first, cannot change the newest `limit` traces.
-fn is_enough(matches: &[Candidate], coming: &[Candidate], limit: usize) -> bool {
-    let Some(next) = coming.first() else { return true };
-    let newer = matches.iter().filter(|found| found.start_ns > next.start_ns);
-    newer.map(|found| found.trace_id).collect::<HashSet<_>>().len() >= limit
-}
-
-/// The newest `limit` traces, with the start of the newest span of each.
-fn newest(matches: impl Iterator<Item = Candidate>, limit: usize) -> Vec<(TraceId, i64)> {
-    let mut seen: HashSet<TraceId> = HashSet::new();
-    let mut found = Vec::new();
-    for Candidate { trace_id, start_ns, .. } in matches {
-        if found.len() >= limit {
-            break;
-        }
-        if seen.insert(trace_id) {
-            found.push((trace_id, start_ns));
-        }
-    }
-    found
-}
-
-/// The spans of some units, from `first` on, that meet the cheap conditions.
-async fn candidates(
-    asker: &Asker,
-    file: &IndexedFile,
-    units: &[ChunkTable],
-    first: usize,
-    cheap: &[Condition],
-    search: &TraceSearch,
-) -> Result<Vec<Candidate>> {
-    let corrupt = |err| file.corrupt(err);
-    let tables = &units[first..units.len().min(first + UNITS_OF_A_TASK)];
-    let projection = evaluate::narrow_projection(cheap);
-    let parts = asker.parts_of(file, tables, projection).await?;
-    let mut found = Vec::new();
-    for (at, table) in tables.iter().enumerate() {
-        let columns = spans::decode(table, &parts, projection).map_err(corrupt)?;
-        let mut rows = evaluate::rows_in(&columns, search.range);
-        let opened = evaluate::File { columns: &columns, table, parts: &parts };
-        evaluate::retain_all(&opened, cheap, &mut rows).map_err(corrupt)?;
-        found.extend(rows.into_iter().map(|row| Candidate {
-            start_ns: columns.start_ns[row as usize],
-            unit: (first + at) as u32,
-            row,
-            trace_id: columns.trace_id[row as usize],
-        }));
-    }
-    Ok(found)
-}
-
-/// Tests candidates for conditions on attributes.
-struct Test {
+/// Looks for traces in one file.
+struct Finder {
     asker: Asker,
     file: IndexedFile,
-    units: Arc<Vec<ChunkTable>>,
-    dear: Vec<Condition>,
+    units: Vec<ChunkTable>,
+    search: Arc<TraceSearch>,
 }
 
-impl Test {
-    /// The candidates that meet the conditions, of these by unit.
-    async fn meeting(self: &Arc<Self>, units: Vec<Vec<Candidate>>) -> Result<Vec<Candidate>> {
-        let of_unit = |candidates: Vec<Candidate>| {
-            let test = Arc::clone(self);
-            fetch::spawned(async move { test.meeting_of_unit(candidates).await })
+impl Finder {
+    /// The spans of these blocks that meet the conditions, or may.
+    async fn candidates(self: &Arc<Self>, mut blocks: Vec<BlockEntry>) -> Result<Vec<Match>> {
+        blocks.sort_unstable_by_key(|block| block.place.start);
+        let joins = |a: &BlockEntry, b: &BlockEntry| {
+            a.place.end == b.place.start && a.place.start / MAX_READ_BYTES == b.place.start / MAX_READ_BYTES
         };
-        let tasks: Vec<_> = units.into_iter().map(of_unit).collect();
-        let found: Vec<Vec<Candidate>> =
-            stream::iter(tasks).buffer_unordered(CONCURRENT_UNITS).try_collect().await?;
+        let of_run = |run: &[BlockEntry]| {
+            let (finder, run) = (Arc::clone(self), run.to_vec());
+            fetch::spawned(async move { finder.candidates_of_run(&run).await })
+        };
+        let tasks: Vec<_> = blocks.chunk_by(joins).map(of_run).collect();
+        let found: Vec<Vec<Match>> =
+            stream::iter(tasks).buffer_unordered(CONCURRENT_READS).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     }
 
-    async fn meeting_of_unit(&self, mut candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
-        let Some(first) = candidates.first() else { return Ok(candidates) };
+    /// As [`Finder::candidates`], of blocks that lie end to end.
+    async fn candidates_of_run(&self, run: &[BlockEntry]) -> Result<Vec<Match>> {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(Vec::new()) };
+        let mut bytes = self.asker.range(&self.file, first.place.start..last.place.end).await?;
+        let mut matches = Vec::new();
+        for entry in run {
+            let len = (entry.place.end - entry.place.start) as usize;
+            let block = bytes.split_to(len.min(bytes.len()));
+            let found = Block::open(entry, &block).and_then(|block| block.matches(&self.search));
+            matches.extend(found.map_err(|err| self.file.corrupt(err))?);
+        }
+        Ok(matches)
+    }
+
+    /// Adds the traces of candidates, which are given newest first, as far as the newest may need them.
+    async fn resolve(self: &Arc<Self>, candidates: &[Match], found: &mut Found) -> Result<()> {
+        // The newest alone, in the hope that each is a trace of its own.
+        let (now, mut rest) = candidates.split_at(self.search.limit.min(candidates.len()));
+        self.resolve_units(by_unit(now), found).await?;
+        // As many more as are missing, while most suffice.
+        while let Some(next) = rest.first()
+            && found.n_newer_than(Some(next.start_us)) * 2 > self.search.limit
+        {
+            let n_missing = self.search.limit.saturating_sub(found.n_newer_than(Some(next.start_us)));
+            if n_missing == 0 {
+                return Ok(());
+            }
+            let (now, later) = rest.split_at(n_missing.min(rest.len()));
+            self.resolve_units(by_unit(now), found).await?;
+            rest = later;
+        }
+        // Then unit by unit.
+        let mut units = by_unit(rest);
+        let mut n_units = CONCURRENT_READS;
+        while let Some(next) = units.first().and_then(|unit| unit.first())
+            && found.n_newer_than(Some(next.start_us)) < self.search.limit
+        {
+            let later = units.split_off(n_units.min(units.len()));
+            self.resolve_units(units, found).await?;
+            units = later;
+            n_units *= 2;
+        }
+        Ok(())
+    }
+
+    async fn resolve_units(self: &Arc<Self>, units: Vec<Vec<Match>>, found: &mut Found) -> Result<()> {
+        let of_unit = |candidates: Vec<Match>| {
+            let finder = Arc::clone(self);
+            fetch::spawned(async move { finder.traces_of_unit(&candidates).await })
+        };
+        let tasks: Vec<_> = units.into_iter().map(of_unit).collect();
+        let mut traces = stream::iter(tasks).buffer_unordered(CONCURRENT_READS);
+        while let Some(of_unit) = traces.try_next().await? {
+            of_unit.into_iter().for_each(|trace| found.add(trace));
+        }
+        Ok(())
+    }
+
+    /// Traces and starts of the candidates of one unit that meet the conditions.
+    async fn traces_of_unit(&self, candidates: &[Match]) -> Result<Vec<(TraceId, i64)>> {
+        let Some(table) = candidates.first().and_then(|first| self.units.get(first.unit as usize)) else {
+            return Err(self.file.corrupt(Invalid("block names a unit that is not there")));
+        };
+        // How many certain candidates start then; fewer than spans do, if some candidate is not certain.
+        let mut n_certain: HashMap<i64, usize, FixedState> = HashMap::default();
+        for candidate in candidates {
+            *n_certain.entry(candidate.start_us).or_default() += usize::from(candidate.is_certain);
+        }
+        let narrow = const { Projection::of(&[column::START_TIME]) };
+        let parts = self.asker.parts(&self.file, table, narrow).await?;
+        let columns = spans::decode(table, &parts, narrow).map_err(|err| self.file.corrupt(err))?;
+        let mut n_starting: HashMap<i64, usize, FixedState> =
+            n_certain.keys().map(|&start_us| (start_us, 0)).collect();
+        let mut rows = Vec::new();
+        for (row, &start_ns) in columns.start_ns.iter().enumerate() {
+            if let Some(n) = n_starting.get_mut(&start_us(start_ns)) {
+                *n += 1;
+                rows.push(row as u32);
+            }
+        }
+        let start_of = |row: u32| start_us(columns.start_ns[row as usize]);
+        let is_certain = |row: &u32| n_starting[&start_of(*row)] == n_certain[&start_of(*row)];
+        let (mut rows, mut doubtful): (Vec<u32>, Vec<u32>) = rows.into_iter().partition(is_certain);
+        if !doubtful.is_empty() {
+            self.retain_matching(table, &columns, &mut doubtful).await?;
+            rows.append(&mut doubtful);
+        }
+        Ok(rows.into_iter().map(|row| (columns.trace_id[row as usize], start_of(row))).collect())
+    }
+
+    /// Drops rows of a unit that do not meet the conditions.
+    async fn retain_matching(
+        &self,
+        table: &ChunkTable,
+        starts: &SpanColumns,
+        rows: &mut Vec<u32>,
+    ) -> Result<()> {
         let corrupt = |err| self.file.corrupt(err);
-        let table = &self.units[first.unit as usize];
-        let narrow = evaluate::narrow_projection(&self.dear);
-        let all = evaluate::attribute_projection(&self.dear).map_or(narrow, |wide| narrow.and(wide));
-        let parts = self.asker.parts(&self.file, table, all).await?;
-        if candidates.len() <= FEW_CANDIDATES {
+        let conditions = &self.search.conditions;
+        rows.retain(|&row| self.search.range.contains(starts.start_ns[row as usize]));
+        let narrow = evaluate::narrow_projection(conditions);
+        let all = evaluate::attribute_projection(conditions).map_or(narrow, |wide| narrow.and(wide));
+        let parts: Parts = self.asker.parts(&self.file, table, all).await?;
+        if rows.len() <= FEW_ROWS {
             let mut kept = Vec::new();
-            for candidate in candidates {
-                let row = candidate.row as usize;
-                let columns = spans::decode_rows(table, &parts, all, row..row + 1).map_err(corrupt)?;
-                if evaluate::row_meets(&columns, 0, &self.dear).map_err(corrupt)? {
-                    kept.push(candidate);
+            for &row in rows.iter() {
+                let place = row as usize;
+                let columns = spans::decode_rows(table, &parts, all, place..place + 1).map_err(corrupt)?;
+                if evaluate::row_meets(&columns, 0, conditions).map_err(corrupt)? {
+                    kept.push(row);
                 }
             }
-            return Ok(kept);
+            *rows = kept;
+            return Ok(());
         }
         let columns = spans::decode(table, &parts, narrow).map_err(corrupt)?;
-        candidates.sort_unstable_by_key(|candidate| candidate.row);
-        let mut rows: Vec<u32> = candidates.iter().map(|candidate| candidate.row).collect();
         let opened = evaluate::File { columns: &columns, table, parts: &parts };
-        evaluate::retain_all(&opened, &self.dear, &mut rows).map_err(corrupt)?;
-        candidates.retain(|candidate| rows.binary_search(&candidate.row).is_ok());
-        Ok(candidates)
+        evaluate::retain_all(&opened, conditions, rows).map_err(corrupt)
     }
 }

@@ -13,6 +13,7 @@ use model::{Signal, SpanColumns, TenantId, TimeRange, TraceId};
 use super::fetch::{self, Asker};
 use super::index::{self, IndexedFile};
 use super::{Limits, Trace, TraceSet, evaluate, merged};
+use crate::block::spans::search::start_us;
 use crate::block::spans::{self, ChunkTable, Parts, Projection};
 use crate::index::{Places, fingerprint};
 use crate::{Error, Result, Store};
@@ -138,11 +139,10 @@ async fn matches_in(
     file: &IndexedFile,
     search: &Arc<TraceSearch>,
 ) -> Result<Vec<(TraceId, i64)>> {
-    let groups = asker.row_groups(file).await?;
-    if file.key.level == 0 {
-        return matches_in_request(asker, file, &groups[0], search).await;
+    match file.summary()?.places().map_err(|err| file.corrupt(err))? {
+        Places::OfRequest(table) => matches_in_request(asker, file, &table, search).await,
+        Places::Merged(merged) => merged::newest_matches(asker, file, &merged, search).await,
     }
-    merged::newest_matches(asker, file, groups, search).await
 }
 
 /// As [`matches_in`], of a file of one request: all that is needed is read at once.
@@ -160,7 +160,9 @@ async fn matches_in_request(
     let mut rows = evaluate::rows_in(&columns, search.range);
     let opened = evaluate::File { columns: &columns, table, parts: &parts };
     evaluate::retain_all(&opened, &search.conditions, &mut rows).map_err(corrupt)?;
-    Ok(rows.into_iter().map(|row| (columns.trace_id[row as usize], columns.start_ns[row as usize])).collect())
+    // Searches order spans by microsecond: merged files tell no more.
+    let start_ns = |row: u32| start_us(columns.start_ns[row as usize]).saturating_mul(1000);
+    Ok(rows.into_iter().map(|row| (columns.trace_id[row as usize], start_ns(row))).collect())
 }
 
 /// All spans of these traces in `files`, each once.

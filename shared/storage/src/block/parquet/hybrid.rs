@@ -166,7 +166,17 @@ pub fn levels_of_rows(section: &[u8], count: usize, rows: Range<usize>) -> Resul
         &all
     };
     let (mut begun, mut start) = (0, None);
-    for (at, &byte) in packed.iter().enumerate() {
+    // Words that end before the first row that is looked for.
+    let mut n_skipped = 0;
+    for word in packed.as_chunks::<8>().0.iter().take(count / 64) {
+        let n_zeros = u64::from_le_bytes(*word).count_zeros() as usize;
+        if begun + n_zeros > rows.start {
+            break;
+        }
+        begun += n_zeros;
+        n_skipped += 8;
+    }
+    for (at, &byte) in packed.iter().enumerate().skip(n_skipped) {
         let n = 8.min(count.saturating_sub(at * 8));
         let zeros = !byte & (0xff_u16 >> (8 - n)) as u8;
         let n_zeros = zeros.count_ones() as usize;
@@ -226,7 +236,8 @@ pub fn levels_in(
     };
     let level = |at: usize| level_in_packed(packed, width, at);
     let before = count_in_packed(packed, width, range.start, value);
-    Ok((range.map(level).collect(), before, count_in_packed(packed, width, count, value)))
+    let all = before + count_in_packed_range(packed, width, range.start..count, value);
+    Ok((range.map(level).collect(), before, all))
 }
 
 /// The level at a place of packed ones of one or two bits.
@@ -249,19 +260,29 @@ pub fn count_in_packed_range(packed: &[u8], width: u8, range: Range<usize>, valu
 
 /// How many of the first `n` packed levels of one or two bits are `value`.
 fn count_in_packed(packed: &[u8], width: u8, n: usize, value: u8) -> usize {
-    let per_byte = 8 / usize::from(width);
-    let pattern = if width == 1 { value * 0xff } else { value * 0x55 };
-    let alike = |byte: u8, n: usize| {
-        let mask = (0xff_u16 >> (8 - n * usize::from(width))) as u8;
-        let differing = byte ^ pattern;
-        let differing = if width == 1 { differing } else { (differing | differing >> 1) & 0x55 };
-        let all = if width == 1 { mask } else { mask & 0x55 };
-        (!differing & all).count_ones() as usize
+    // One bit of each level, and the value in all levels of a word.
+    let (ones, pattern) = match width {
+        1 => (u64::MAX, u64::from(value).wrapping_neg()),
+        _ => (0x5555_5555_5555_5555, u64::from(value) * 0x5555_5555_5555_5555),
     };
-    let whole: usize = packed[..n / per_byte].iter().map(|&byte| alike(byte, per_byte)).sum();
-    match n % per_byte {
-        0 => whole,
-        rest => whole + alike(packed[n / per_byte], rest),
+    let alike = |word: u64, mask: u64| {
+        let differing = word ^ pattern;
+        let differing = if width == 1 { differing } else { differing | differing >> 1 };
+        (!differing & ones & mask).count_ones() as usize
+    };
+    let n_bits = n * usize::from(width);
+    let (words, _) = packed.as_chunks::<8>();
+    let (whole, rest) = packed.split_at(n_bits / 64 * 8);
+    let n_alike: usize =
+        words[..whole.len() / 8].iter().map(|word| alike(u64::from_le_bytes(*word), u64::MAX)).sum();
+    match n_bits % 64 {
+        0 => n_alike,
+        n_bits => {
+            let mut last = [0; 8];
+            let rest = &rest[..n_bits.div_ceil(8)];
+            last[..rest.len()].copy_from_slice(rest);
+            n_alike + alike(u64::from_le_bytes(last), u64::MAX >> (64 - n_bits))
+        }
     }
 }
 

@@ -47,18 +47,26 @@ impl<'a> StoredPage<'a> {
     }
 
     fn plain(&self, compressed: bool) -> Result<Vec<u8>, Invalid> {
-        let plain = if compressed {
-            ZSTD.with_borrow_mut(|zstd| zstd.decompress(self.body, self.plain_len))
-                .map_err(|_| Invalid("page does not decompress"))?
-        } else {
-            self.body.to_vec()
-        };
-        if plain.len() == self.plain_len {
-            Ok(plain)
+        if compressed {
+            return decompress(self.body, self.plain_len);
+        }
+        if self.body.len() == self.plain_len {
+            Ok(self.body.to_vec())
         } else {
             Err(Invalid("page has another length than it says"))
         }
     }
+}
+
+/// The `plain_len` bytes that zstd has made `compressed` of.
+///
+/// # Errors
+/// They are others, or more or fewer.
+pub fn decompress(compressed: &[u8], plain_len: usize) -> Result<Vec<u8>, Invalid> {
+    let plain = ZSTD
+        .with_borrow_mut(|zstd| zstd.decompress(compressed, plain_len))
+        .map_err(|_| Invalid("page does not decompress"))?;
+    if plain.len() == plain_len { Ok(plain) } else { Err(Invalid("page has another length than it says")) }
 }
 
 /// Which levels are wanted.
@@ -542,12 +550,36 @@ impl Pages {
         Ok(dictionary)
     }
 
+    /// As [`Pages::strings`], where few of the distinct strings are needed.
+    fn few_strings(&self) -> Result<(Dictionary, Vec<u32>), Invalid> {
+        let mut positions = self.positions()?;
+        let mut wanted = positions.clone();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut dictionary = Dictionary::default();
+        let mut rest = self.dictionary.as_slice();
+        let mut next = 0;
+        for &position in &wanted {
+            for _ in next..position {
+                skip_plain_string(&mut rest)?;
+            }
+            next = position + 1;
+            dictionary.push_unindexed(read_plain_string(&mut rest)?);
+        }
+        for position in &mut positions {
+            let place = wanted.binary_search(position).expect("invariant: wanted has every position");
+            *position = place as u32;
+        }
+        Ok((dictionary, positions))
+    }
+
     /// The distinct strings and the position of each value.
     ///
     /// # Errors
     /// The values are not strings, or not UTF-8.
     pub fn strings(&self) -> Result<(Dictionary, Vec<u32>), Invalid> {
         match self.encoding {
+            encoding::RLE_DICTIONARY if self.n_values < self.n_distinct / 4 => self.few_strings(),
             encoding::RLE_DICTIONARY => Ok((self.dictionary()?, self.positions()?)),
             encoding::PLAIN => {
                 let mut dictionary = Dictionary::default();

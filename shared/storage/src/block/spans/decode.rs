@@ -108,6 +108,9 @@ fn decode_some(
         columns.parent_span_id = read_optional_ids(&pages)?.into_iter().map(SpanId).collect();
         fits(columns.parent_span_id.len())?;
     }
+    if let Some(pages) = read(column::PARENT_DISTANCE)? {
+        place_parents(&pages, &mut columns)?;
+    }
     let counts = [
         (column::FLAGS, &mut columns.flags),
         (column::DROPPED_ATTRIBUTES, &mut columns.dropped_attributes_count),
@@ -124,6 +127,22 @@ fn decode_some(
     read_events(&mut columns, &read, n_rows)?;
     read_links(&mut columns, &read, n_rows)?;
     Ok(columns)
+}
+
+/// Sets the parents that are told by their distance.
+fn place_parents(pages: &Pages, columns: &mut SpanColumns) -> Result<(), Invalid> {
+    let mut distances = pages.i32s()?.into_iter();
+    for (row, &is_there) in pages.definition.iter().enumerate() {
+        if is_there == 0 {
+            continue;
+        }
+        let distance = distances.next().ok_or(Invalid("column has too few values"))?;
+        let parent = i64::try_from(row).ok().and_then(|row| usize::try_from(row - i64::from(distance)).ok());
+        let parent = parent.and_then(|parent| columns.span_id.get(parent)).copied();
+        let place = columns.parent_span_id.get_mut(row).ok_or(Invalid("columns differ in length"))?;
+        *place = parent.ok_or(Invalid("parent is outside of the rows"))?;
+    }
+    Ok(())
 }
 
 fn read_events(columns: &mut SpanColumns, read: &ReadColumn<'_>, n_rows: usize) -> Result<(), Invalid> {

@@ -3,21 +3,27 @@
 use model::{SpanColumns, TraceId};
 
 use super::{EncodedSpans, LAYOUT, LEAVES, NODES, column};
-use crate::block::columns::{ListLevels, nullable, optional_ids, wide, write_attributes};
+use crate::block::columns::{ListLevels, nullable, optional, optional_ids, wide, write_attributes};
 use crate::block::parquet::write::{Chunk, ChunkWriter, Levels};
 use crate::block::parts::assemble;
 use crate::index::Descriptor;
 
 /// The file with these spans, of which there must be at least one.
 pub fn encode(columns: &SpanColumns) -> EncodedSpans {
-    let write = |writer: &mut ChunkWriter| write_chunks(writer, columns);
+    let write = |writer: &mut ChunkWriter| write_chunks(writer, columns, &vec![None; columns.len()]);
     let expected_bytes = columns.len() * 128 + 8192;
     let (bytes, chunks) = assemble(LAYOUT, (NODES, &LEAVES), columns.len(), expected_bytes, write);
     let descriptor = Descriptor::of_spans(columns, chunks, bytes.len() as u64);
     EncodedSpans { bytes, descriptor }
 }
 
-pub(super) fn write_chunks(w: &mut ChunkWriter, columns: &SpanColumns) -> Vec<Chunk> {
+/// Appends the chunks of a row group. `parents` has the distance of each row to its parent's, where that is to be stored
+/// instead of the id.
+pub(super) fn write_chunks(
+    w: &mut ChunkWriter,
+    columns: &SpanColumns,
+    parents: &[Option<i32>],
+) -> Vec<Chunk> {
     let flat = Levels::flat(columns.len());
     let mut chunks = Vec::with_capacity(column::COUNT);
     chunks.push(w.repeated_ids(flat, &ids(&columns.trace_id)));
@@ -43,7 +49,12 @@ pub(super) fn write_chunks(w: &mut ChunkWriter, columns: &SpanColumns) -> Vec<Ch
     write_events(w, columns, &mut chunks);
     write_links(w, columns, &mut chunks);
     chunks.push(w.unique_ids(flat, &columns.span_id.iter().map(|id| id.0).collect::<Vec<_>>()));
-    chunks.push(optional_ids(w, columns.parent_span_id.iter().map(|id| id.0)));
+    let explicit = columns.parent_span_id.iter().zip(parents);
+    chunks
+        .push(optional_ids(w, explicit.map(|(id, distance)| if distance.is_some() { [0; 8] } else { id.0 })));
+    let definition: Vec<u8> = parents.iter().map(|distance| u8::from(distance.is_some())).collect();
+    let distances: Vec<i32> = parents.iter().flatten().copied().collect();
+    chunks.push(w.repeated_i32(optional(&definition), &distances));
     let counts = [
         &columns.flags,
         &columns.dropped_attributes_count,

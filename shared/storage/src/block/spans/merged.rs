@@ -1,7 +1,7 @@
 //! Merged files of spans: sorted by trace, in units that are read by themselves.
 //!
 //! ```text
-//! file      = "PAR1"  unit …  directory  footer
+//! file      = "PAR1"  unit …  search section  directory  search directory  footer
 //! unit      = head  chunk of column 0  chunk of column 1  …
 //! head      = varint rows  per column varint(length << 1 | compressed)
 //! directory = the heads of all units, once more
@@ -9,8 +9,8 @@
 //! The columns are those of files of one request, so that all that reads these reads a unit too. Rows are sorted by the
 //! [`hash_id`] of their trace, then by trace, start and span: hashed, so that any scheme of ids spreads evenly and 32 bits
 //! tell where a unit begins. A trace lies in one unit, or in a few that follow each other. Whoever looks for a trace reads
-//! one unit in one range, its head included; whoever searches reads the directory and then the columns that he needs.
-//! Heads and directory lie between the chunks, where readers of Parquet do not look.
+//! one unit in one range, its head included; whoever searches reads both directories, then blocks of the [`search`]
+//! section, and then units that these name. All this lies between the chunks, where readers of Parquet do not look.
 //!
 //! The file's metadata has `spandrel.layout` = `spans/2`.
 
@@ -18,16 +18,17 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 use bytes::Bytes;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use model::transfer::SpanTransfer;
 use model::{SpanColumns, SpanId, TraceId};
 
+use super::search::{self, Block, Collector};
 use super::{ChunkTable, LEAVES, NODES, Parts, Projection, column, encode};
 use crate::block::parquet::Invalid;
 use crate::block::parquet::file::{self, RowGroup};
 use crate::block::parquet::thrift::{read_varint, write_varint};
 use crate::block::parquet::write::ChunkWriter;
-use crate::index::fingerprint::hash_id;
+use crate::index::fingerprint::{hash_id, mix};
 use crate::index::{Descriptor, MergedSpans, SpanUnit};
 
 /// The layout's name in a file's metadata, under the key `spandrel.layout`.
@@ -54,6 +55,7 @@ pub struct SpanWriter {
     groups: Vec<RowGroup>,
     units: Vec<SpanUnit>,
     directory: Vec<u8>,
+    search: Collector,
     descriptor: Option<Descriptor>,
     services: BTreeSet<String>,
     operations: HashSet<u64, foldhash::fast::FixedState>,
@@ -70,6 +72,7 @@ impl SpanWriter {
             groups: Vec::new(),
             units: Vec::new(),
             directory: Vec::new(),
+            search: Collector::new(zstd_level),
             descriptor: None,
             services: BTreeSet::new(),
             operations: HashSet::default(),
@@ -78,7 +81,7 @@ impl SpanWriter {
 
     /// About how long the file is so far, in bytes.
     pub fn len(&self) -> usize {
-        self.writer.out.len()
+        self.writer.out.len() + self.search.len()
     }
 
     /// Whether no row was written.
@@ -96,7 +99,7 @@ impl SpanWriter {
         let first_hash = (hash_id(&first.0) >> 32) as u32;
         // The head is as long as the lengths in it are: the chunks are written behind and moved into place.
         let start = self.writer.out.len();
-        let mut chunks = encode::write_chunks(&mut self.writer, &columns);
+        let mut chunks = encode::write_chunks(&mut self.writer, &columns, &distances_to_parents(&columns));
         let mut head = Vec::with_capacity(2 * column::COUNT);
         write_varint(&mut head, columns.len() as u64);
         for chunk in &chunks {
@@ -110,6 +113,7 @@ impl SpanWriter {
         let len = (self.writer.out.len() - start) as u64;
         self.units.push(SpanUnit { rows: columns.len() as u64, first_hash, len });
         self.groups.push(RowGroup { n_rows: columns.len() as u64, chunks });
+        self.search.push_unit(&columns);
         self.describe(&columns);
     }
 
@@ -133,17 +137,40 @@ impl SpanWriter {
         self.close_unit();
         let mut descriptor = self.descriptor?;
         let mut out = self.writer.out;
-        let directory = out.len() as u64..(out.len() + self.directory.len()) as u64;
-        out.extend_from_slice(&self.directory);
+        let (blocks, search_directory) = self.search.finish();
+        out.extend_from_slice(&blocks);
+        let mut append = |bytes: &[u8]| {
+            let start = out.len() as u64;
+            out.extend_from_slice(bytes);
+            start..out.len() as u64
+        };
+        let (directory, search) = (append(&self.directory), append(&search_directory));
         file::write_footer(&mut out, NODES, &LEAVES, &self.groups, &[("spandrel.layout", LAYOUT)]);
         descriptor.merge(
             out.len() as u64,
-            MergedSpans { units: self.units, directory },
+            MergedSpans { units: self.units, directory, search },
             &self.services,
             self.operations.into_iter().collect(),
         );
         Some(WrittenSpans { bytes: Bytes::from(out), descriptor })
     }
+}
+
+/// Per row of a unit how many rows before it its parent is, if it is in the unit.
+fn distances_to_parents(columns: &SpanColumns) -> Vec<Option<i32>> {
+    let mut distances = Vec::with_capacity(columns.len());
+    let mut row_of: HashMap<SpanId, i32, foldhash::fast::FixedState> = HashMap::default();
+    for trace in columns.trace_id.chunk_by(|a, b| a == b) {
+        let rows = distances.len()..distances.len() + trace.len();
+        row_of.clear();
+        row_of.extend(columns.span_id[rows.clone()].iter().copied().zip(rows.start as i32..));
+        distances.extend(rows.map(|row| {
+            let parent = columns.parent_span_id[row];
+            let parent_row = row_of.get(&parent).filter(|_| parent != SpanId::NONE);
+            parent_row.map(|&parent_row| row as i32 - parent_row)
+        }));
+    }
+    distances
 }
 
 /// Takes a unit's head off the front of `bytes`: rows, and where the chunks are in a unit that begins at `start`.
@@ -327,7 +354,9 @@ pub fn verify(bytes: &Bytes, descriptor: &Descriptor) -> Result<(), Invalid> {
         .ok_or(Invalid("directory is outside of the file"))?;
     let mut start = file::MAGIC.len() as u64;
     let (mut n_rows, mut before) = (0, 0);
-    for unit in &merged.units {
+    // Units and blocks have the same spans, in different orders.
+    let mut checksum: u64 = 0;
+    for (number, unit) in (0..).zip(&merged.units) {
         let (rows, table) = read_head(&mut directory, start)?;
         let columns =
             super::decode(&table, &Parts::whole(bytes.clone()), Projection::of(&[column::START_TIME]))?;
@@ -342,12 +371,31 @@ pub fn verify(bytes: &Bytes, descriptor: &Descriptor) -> Result<(), Invalid> {
             }
             before = hash;
         }
+        for &start_ns in &columns.start_ns {
+            checksum = checksum.wrapping_add(hash_of(number, search::start_us(start_ns)));
+        }
         n_rows += rows;
         start += unit.len;
         if table.end() != start {
             return Err(Invalid("unit has another length"));
         }
     }
+    let search_directory = bytes
+        .get(merged.search.start as usize..merged.search.end as usize)
+        .ok_or(Invalid("directory is outside of the file"))?;
+    for entry in search::read_directory(search_directory, merged.directory.start)? {
+        let block = &bytes[entry.place.start as usize..entry.place.end as usize];
+        for (start_us, unit) in Block::open(&entry, block)?.spans()? {
+            checksum = checksum.wrapping_sub(hash_of(unit, start_us));
+        }
+    }
+    if checksum != 0 {
+        return Err(Invalid("blocks have other spans than units"));
+    }
     let is_sound = n_rows == descriptor.rows && bytes.len() as u64 == descriptor.size && directory.is_empty();
     if is_sound { Ok(()) } else { Err(Invalid("file is not what its item says")) }
+}
+
+fn hash_of(unit: u32, start_us: i64) -> u64 {
+    mix(start_us as u64 ^ mix(unit.into()))
 }

@@ -16,7 +16,8 @@
 //! | `events` | list of `{time, name, attributes, dropped_attributes_count}` | |
 //! | `links` | list of `{trace_id, span_id, trace_state, attributes, dropped_attributes_count, flags}` | |
 //! | `span_id` | fixed 8 | |
-//! | `parent_span_id` | fixed 8 | null for a root |
+//! | `parent_span_id` | fixed 8 | null for a root, and where the next column is not |
+//! | `parent_distance` | int32 | the parent is so many rows before this one, or behind it if negative, in the same row group of a merged file |
 //! | `flags`, `dropped_attributes_count`, `dropped_events_count`, `dropped_links_count` | int64 | |
 //! | `resource_meta`, `scope_meta` | JSON | what else OTLP says of them; null for nothing |
 //!
@@ -35,6 +36,7 @@ mod decode;
 mod encode;
 mod find;
 pub mod merged;
+pub mod search;
 
 pub use super::parts::{ChunkTable, Parts, Projection};
 pub use decode::{decode, decode_rows};
@@ -86,6 +88,7 @@ const NODES: &[Node] = &[
     Node::number("flags"),
     Node::id("span_id", Required, 8),
     Node::id("parent_span_id", Optional, 8),
+    Node::leaf("parent_distance", Optional, Logical::None, Physical::Int32),
     Node::number("flags"),
     Node::number("dropped_attributes_count"),
     Node::number("dropped_events_count"),
@@ -129,14 +132,15 @@ pub mod column {
     pub const LINK_FLAGS: usize = 27;
     pub const SPAN_ID: usize = 28;
     pub const PARENT_SPAN_ID: usize = 29;
-    pub const FLAGS: usize = 30;
-    pub const DROPPED_ATTRIBUTES: usize = 31;
-    pub const DROPPED_EVENTS: usize = 32;
-    pub const DROPPED_LINKS: usize = 33;
-    pub const RESOURCE_META: usize = 34;
-    pub const SCOPE_META: usize = 35;
+    pub const PARENT_DISTANCE: usize = 30;
+    pub const FLAGS: usize = 31;
+    pub const DROPPED_ATTRIBUTES: usize = 32;
+    pub const DROPPED_EVENTS: usize = 33;
+    pub const DROPPED_LINKS: usize = 34;
+    pub const RESOURCE_META: usize = 35;
+    pub const SCOPE_META: usize = 36;
     /// How many columns there are.
-    pub const COUNT: usize = 36;
+    pub const COUNT: usize = 37;
 }
 
 static LEAVES: LazyLock<Vec<Leaf>> = LazyLock::new(|| file::leaves(NODES));

@@ -1,0 +1,313 @@
+//! Spans of closed units → the rows of a segment, in numbers.
+
+use hashbrown::HashMap;
+use model::attribute::{self, AnyValue};
+use model::columns::{Value, ValueKind};
+use model::dictionary::Dictionary;
+use model::{SpanColumns, spans::STATUS_ERROR};
+
+use super::write::BlockWriter;
+use super::{BlockEntry, MAX_LISTED_BYTES, duration_code, start_us, write_directory};
+use crate::index::fingerprint::hash_texts;
+
+type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
+
+/// Spans of a segment: as many as memory is worth, because blocks are the better the more spans they are cut from.
+const SEGMENT_ROWS: usize = 80 << 10;
+/// Units of a segment, at most: their numbers are codes of one byte.
+const SEGMENT_UNITS: u32 = 256;
+/// A segment is closed when its texts take as much.
+const SEGMENT_TEXT_BYTES: usize = 8 << 20;
+
+/// What spans of one operation have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    /// Positions among the texts.
+    pub(super) name: u32,
+    pub(super) scope_name: u32,
+    pub(super) scope_version: u32,
+    /// OTLP's numbers.
+    pub(super) kind: i32,
+    pub(super) status: i32,
+    /// 1: has a status message   2: has a trace state
+    pub(super) flags: u8,
+}
+
+/// A span.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    pub(super) start_us: i64,
+    /// Positions in the segment.
+    pub(super) service: u32,
+    pub(super) shape: u32,
+    pub(super) resource: u32,
+    /// Behind its last attribute.
+    pub(super) end: u32,
+    pub(super) unit: u8,
+    pub(super) duration: u8,
+}
+
+/// An attribute's value: equal ones of a segment have equal ids. The lowest three bits are its form, the others say where
+/// it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ValueId(u32);
+
+/// What a [`ValueId`] stands for.
+pub(super) enum Found<'a> {
+    /// A value that may be listed.
+    Value(Value<'a>),
+    /// The hash of a text that is too long for that.
+    LongString(u64),
+    /// The same of JSON.
+    LongJson(u64),
+}
+
+impl ValueId {
+    const EMPTY: u32 = 0;
+    const STRING: u32 = 1;
+    const JSON: u32 = 2;
+    const INT: u32 = 3;
+    const DOUBLE: u32 = 4;
+    const BOOL: u32 = 5;
+    const LONG_STRING: u32 = 6;
+    const LONG_JSON: u32 = 7;
+
+    /// Segments are closed long before there are 2^29 of a form.
+    fn new(form: u32, place: u32) -> Self {
+        Self(place << 3 | form)
+    }
+}
+
+/// Distinct texts and numbers of a segment.
+#[derive(Default)]
+pub(super) struct Values {
+    pub(super) texts: Dictionary,
+    numbers: Vec<u64>,
+    places: FastMap<u64, u32>,
+}
+
+impl Values {
+    fn number(&mut self, bits: u64) -> u32 {
+        let next = self.numbers.len() as u32;
+        let place = *self.places.entry(bits).or_insert(next);
+        if place == next {
+            self.numbers.push(bits);
+        }
+        place
+    }
+
+    fn id(&mut self, value: Value<'_>) -> ValueId {
+        match value {
+            Value::Empty => ValueId::new(ValueId::EMPTY, 0),
+            Value::String(text) if text.len() > MAX_LISTED_BYTES => {
+                ValueId::new(ValueId::LONG_STRING, self.number(hash_texts("", text)))
+            }
+            Value::Json(text) if text.len() > MAX_LISTED_BYTES => {
+                ValueId::new(ValueId::LONG_JSON, self.number(hash_texts("", text)))
+            }
+            Value::String(text) => ValueId::new(ValueId::STRING, self.texts.intern(text)),
+            Value::Json(text) => ValueId::new(ValueId::JSON, self.texts.intern(text)),
+            Value::Int(number) => ValueId::new(ValueId::INT, self.number(number as u64)),
+            Value::Double(number) => ValueId::new(ValueId::DOUBLE, self.number(number.to_bits())),
+            Value::Bool(truth) => ValueId::new(ValueId::BOOL, u32::from(truth)),
+        }
+    }
+
+    pub(super) fn get(&self, id: ValueId) -> Found<'_> {
+        let place = id.0 >> 3;
+        let number = || self.numbers[place as usize];
+        Found::Value(match id.0 & 7 {
+            ValueId::STRING => Value::String(self.texts.get(place)),
+            ValueId::JSON => Value::Json(self.texts.get(place)),
+            ValueId::INT => Value::Int(number() as i64),
+            ValueId::DOUBLE => Value::Double(f64::from_bits(number())),
+            ValueId::BOOL => Value::Bool(place == 1),
+            ValueId::LONG_STRING => return Found::LongString(number()),
+            ValueId::LONG_JSON => return Found::LongJson(number()),
+            _ => Value::Empty,
+        })
+    }
+}
+
+/// A segment that is being filled.
+#[derive(Default)]
+pub(super) struct Segment {
+    pub(super) first_unit: u32,
+    n_units: u32,
+    pub(super) services: Dictionary,
+    pub(super) resources: Dictionary,
+    /// Names, scopes, keys and values.
+    pub(super) values: Values,
+    pub(super) shapes: Vec<Shape>,
+    places: FastMap<Shape, u32>,
+    pub(super) rows: Vec<Row>,
+    /// Key and value of each attribute of each row in turn.
+    pub(super) attributes: Vec<(u32, ValueId)>,
+}
+
+impl Segment {
+    fn is_full(&self) -> bool {
+        self.rows.len() >= SEGMENT_ROWS
+            || self.n_units >= SEGMENT_UNITS
+            || self.attributes.len() * size_of::<(u32, ValueId)>() >= 4 * SEGMENT_TEXT_BYTES
+            || self.values.texts.text_bytes() + self.resources.text_bytes() >= SEGMENT_TEXT_BYTES
+    }
+
+    /// The attributes of a row.
+    pub(super) fn attributes_of(&self, row: usize) -> &[(u32, ValueId)] {
+        let start = if row == 0 { 0 } else { self.rows[row - 1].end as usize };
+        &self.attributes[start..self.rows[row].end as usize]
+    }
+
+    fn shape(&mut self, shape: Shape) -> u32 {
+        let next = self.shapes.len() as u32;
+        let place = *self.places.entry(shape).or_insert(next);
+        if place == next {
+            self.shapes.push(shape);
+        }
+        place
+    }
+
+    fn push_unit(&mut self, columns: &SpanColumns) {
+        let unit = self.n_units as u8;
+        self.n_units += 1;
+        let positions = |from: &Dictionary, to: &mut Dictionary| {
+            from.iter().map(|text| to.intern(text)).collect::<Vec<u32>>()
+        };
+        let origins = &columns.origins;
+        let services = positions(&origins.service.dictionary, &mut self.services);
+        let resources = positions(&origins.resource.dictionary, &mut self.resources);
+        let names = positions(&columns.name.dictionary, &mut self.values.texts);
+        let scope_names = positions(&origins.scope_name.dictionary, &mut self.values.texts);
+        let scope_versions = positions(&origins.scope_version.dictionary, &mut self.values.texts);
+        let keys = positions(&columns.attributes.key.dictionary, &mut self.values.texts);
+        let values = &mut self.values;
+        let strings: Vec<ValueId> =
+            columns.attributes.string.dictionary.iter().map(|text| values.id(Value::String(text))).collect();
+        let jsons: Vec<ValueId> =
+            columns.attributes.json.dictionary.iter().map(|text| values.id(Value::Json(text))).collect();
+        let mut events: Vec<Option<Vec<(u32, ValueId)>>> =
+            vec![None; columns.events.attributes.dictionary.len()];
+        for row in 0..columns.len() {
+            let is_there = |column: &model::dictionary::DictColumn| !column.get(row).is_empty();
+            let shape = self.shape(Shape {
+                name: names[columns.name.rows[row] as usize],
+                scope_name: scope_names[origins.scope_name.rows[row] as usize],
+                scope_version: scope_versions[origins.scope_version.rows[row] as usize],
+                kind: columns.kind[row],
+                status: columns.status_code[row],
+                flags: u8::from(is_there(&columns.status_message))
+                    | u8::from(is_there(&columns.trace_state)) << 1,
+            });
+            let attributes = &columns.attributes;
+            for entry in attributes.entries(row) {
+                let slot = attributes.slot[entry] as usize;
+                let value = match attributes.kind[entry] {
+                    ValueKind::String => strings[attributes.string.rows[slot] as usize],
+                    ValueKind::Json => jsons[attributes.json.rows[slot] as usize],
+                    _ => self.values.id(attributes.value(entry)),
+                };
+                self.attributes.push((keys[attributes.key.rows[entry] as usize], value));
+            }
+            for entry in columns.events.entries(row) {
+                let position = columns.events.attributes.rows[entry] as usize;
+                let values = &mut self.values;
+                let of_event = events[position]
+                    .get_or_insert_with(|| event_attributes(columns.events.attributes.get(entry), values));
+                self.attributes.extend_from_slice(of_event);
+            }
+            self.rows.push(Row {
+                start_us: start_us(columns.start_ns[row]),
+                service: services[origins.service.rows[row] as usize],
+                shape,
+                resource: resources[origins.resource.rows[row] as usize],
+                end: self.attributes.len() as u32,
+                unit,
+                duration: duration_code(columns.duration_ns[row]),
+            });
+        }
+    }
+
+    /// Whether some of these rows is an error.
+    pub(super) fn has_errors(&self, rows: &[u32]) -> bool {
+        rows.iter().any(|&row| self.shapes[self.rows[row as usize].shape as usize].status == STATUS_ERROR)
+    }
+}
+
+/// The attributes of an event; none where the text is not what the product writes.
+fn event_attributes(json: &str, values: &mut Values) -> Vec<(u32, ValueId)> {
+    let entries = attribute::parse_map(json).unwrap_or_default();
+    let mut nested = String::new();
+    let mut id = |(key, found): &(String, AnyValue)| {
+        let value = match found {
+            AnyValue::Empty => Value::Empty,
+            AnyValue::String(text) => Value::String(text),
+            AnyValue::Bool(truth) => Value::Bool(*truth),
+            AnyValue::Int(number) => Value::Int(*number),
+            AnyValue::Double(number) => Value::Double(*number),
+            other => {
+                nested.clear();
+                attribute::write_value(&mut nested, other);
+                Value::Json(&nested)
+            }
+        };
+        (values.texts.intern(key), values.id(value))
+    };
+    entries.iter().map(&mut id).collect()
+}
+
+/// Takes units as they are closed, and gives the section when the file ends.
+pub(in crate::block::spans) struct Collector {
+    segment: Segment,
+    writer: BlockWriter,
+    n_units: u32,
+    services: Vec<String>,
+    service_places: FastMap<String, u32>,
+    blocks: Vec<(u32, BlockEntry)>,
+}
+
+impl Collector {
+    pub(in crate::block::spans) fn new(zstd_level: i32) -> Self {
+        Self {
+            segment: Segment::default(),
+            writer: BlockWriter::new(zstd_level),
+            n_units: 0,
+            services: Vec::new(),
+            service_places: FastMap::default(),
+            blocks: Vec::new(),
+        }
+    }
+
+    /// Bytes of the blocks so far.
+    pub(in crate::block::spans) fn len(&self) -> usize {
+        self.writer.out.len()
+    }
+
+    /// Takes the next unit of the file.
+    pub(in crate::block::spans) fn push_unit(&mut self, columns: &SpanColumns) {
+        self.segment.push_unit(columns);
+        self.n_units += 1;
+        if self.segment.is_full() {
+            self.close_segment();
+        }
+    }
+
+    fn close_segment(&mut self) {
+        let segment =
+            std::mem::replace(&mut self.segment, Segment { first_unit: self.n_units, ..Segment::default() });
+        for block in self.writer.write(&segment) {
+            let next = self.services.len() as u32;
+            let service = *self.service_places.entry_ref(block.service.as_str()).or_insert(next);
+            if service == next {
+                self.services.push(block.service.clone());
+            }
+            self.blocks.push((service, block));
+        }
+    }
+
+    /// All blocks, and their directory.
+    pub(in crate::block::spans) fn finish(mut self) -> (Vec<u8>, Vec<u8>) {
+        self.close_segment();
+        (self.writer.out, write_directory(&self.services, &self.blocks))
+    }
+}

@@ -1,0 +1,323 @@
+//! The rows of a segment → blocks.
+
+use hashbrown::HashMap;
+
+use super::collect::{Found, Segment, ValueId};
+use super::{
+    BLOCK_ROWS, BlockEntry, KEY_RATE_BITS, MAX_KEYS, MAX_LISTED_VALUES, OWN_BLOCK_ROWS, VALUE_RATE_BITS,
+    kind, write_section,
+};
+use crate::block::ints;
+use crate::block::parquet::thrift::{write_varint, zigzag};
+use crate::index::fingerprint::{self, hash_texts};
+use model::columns::Value;
+
+type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
+
+/// Frames below this are not worth compressing.
+const MIN_COMPRESS_BYTES: usize = 48;
+/// The code of a key that a span has not.
+const ABSENT: u16 = 0;
+/// The code of a key whose value is not said.
+const UNSAID: u16 = 1;
+/// The last place that a value may have.
+const MAX_PLACE: usize = u16::MAX as usize - 2;
+
+/// Writes blocks, one behind the other.
+pub(super) struct BlockWriter {
+    /// The blocks so far.
+    pub(super) out: Vec<u8>,
+    zstd: zstd::bulk::Compressor<'static>,
+    compressed: Vec<u8>,
+}
+
+impl BlockWriter {
+    pub(super) fn new(zstd_level: i32) -> Self {
+        let zstd = zstd::bulk::Compressor::new(zstd_level).expect("invariant: the level is one of zstd's");
+        Self { out: Vec::new(), zstd, compressed: Vec::new() }
+    }
+
+    /// Appends the blocks of a segment, and tells what the directory says of them.
+    pub(super) fn write(&mut self, segment: &Segment) -> Vec<BlockEntry> {
+        let mut rows: Vec<u32> = (0..segment.rows.len() as u32).collect();
+        let operation = |row: u32| {
+            let row = &segment.rows[row as usize];
+            (row.service, segment.shapes[row.shape as usize].name)
+        };
+        rows.sort_unstable_by_key(|&row| (operation(row), segment.rows[row as usize].start_us));
+        let mut blocks = Vec::new();
+        for of_service in rows.chunk_by_mut(|&a, &b| operation(a).0 == operation(b).0) {
+            // Operations with few spans share blocks.
+            let mut shared: Vec<u32> = Vec::new();
+            for of_operation in of_service.chunk_by_mut(|&a, &b| operation(a) == operation(b)) {
+                if of_operation.len() >= OWN_BLOCK_ROWS {
+                    self.write_run(segment, of_operation, &mut blocks);
+                    continue;
+                }
+                shared.extend_from_slice(of_operation);
+                if shared.len() >= BLOCK_ROWS / 2 {
+                    self.write_shared(segment, &mut shared, &mut blocks);
+                }
+            }
+            self.write_shared(segment, &mut shared, &mut blocks);
+        }
+        blocks
+    }
+
+    fn write_shared(&mut self, segment: &Segment, rows: &mut Vec<u32>, blocks: &mut Vec<BlockEntry>) {
+        rows.sort_unstable_by_key(|&row| segment.rows[row as usize].start_us);
+        self.write_run(segment, rows, blocks);
+        rows.clear();
+    }
+
+    /// Cuts rows of one service, ascending by start, into blocks of about the same size.
+    fn write_run(&mut self, segment: &Segment, rows: &[u32], blocks: &mut Vec<BlockEntry>) {
+        let n_blocks = rows.len().div_ceil(BLOCK_ROWS).max(1);
+        for rows in rows.chunks(rows.len().div_ceil(n_blocks).max(1)) {
+            let start = self.out.len() as u64;
+            self.write_block(segment, rows);
+            let row = |at: usize| &segment.rows[rows[at] as usize];
+            let durations = rows.iter().map(|&row| segment.rows[row as usize].duration);
+            blocks.push(BlockEntry {
+                service: segment.services.get(row(0).service).to_owned(),
+                place: start..self.out.len() as u64,
+                first_unit: segment.first_unit,
+                rows: rows.len(),
+                min_start_us: row(0).start_us,
+                max_start_us: row(rows.len() - 1).start_us,
+                durations: (durations.clone().min().unwrap_or(0), durations.max().unwrap_or(0)),
+                has_errors: segment.has_errors(rows),
+            });
+        }
+    }
+
+    fn write_block(&mut self, segment: &Segment, rows: &[u32]) {
+        // Spans of one shape have the same keys, whose codes then are runs.
+        let mut rows = rows.to_vec();
+        rows.sort_by_key(|&row| segment.rows[row as usize].shape);
+        let of = |row: &u32| &segment.rows[*row as usize];
+        let mut starts = Vec::new();
+        ints::write(&mut starts, &rows.iter().map(|row| of(row).start_us).collect::<Vec<_>>());
+        self.frame(&starts);
+        self.codes(256, rows.iter().map(|row| of(row).unit.into()));
+        self.codes(256, rows.iter().map(|row| of(row).duration.into()));
+
+        let (shapes, codes) = numbered(rows.iter().map(|row| of(row).shape));
+        let mut listed = Vec::new();
+        for &shape in &shapes {
+            let shape = &segment.shapes[shape as usize];
+            for text in [shape.name, shape.scope_name, shape.scope_version] {
+                write_section(&mut listed, segment.values.texts.get(text).as_bytes());
+            }
+            write_varint(&mut listed, zigzag(shape.kind.into()));
+            write_varint(&mut listed, zigzag(shape.status.into()));
+            listed.push(shape.flags);
+        }
+        self.frame(&listed);
+        self.codes(shapes.len(), codes.into_iter());
+
+        let (resources, codes) = numbered(rows.iter().map(|row| of(row).resource));
+        listed.clear();
+        for &resource in &resources {
+            write_section(&mut listed, segment.resources.get(resource).as_bytes());
+        }
+        self.frame(&listed);
+        self.codes(resources.len(), codes.into_iter());
+        self.attributes(segment, &rows);
+    }
+
+    fn attributes(&mut self, segment: &Segment, rows: &[u32]) {
+        // By position among the texts: how many spans have the key, then the place of its column.
+        let mut of_key: Vec<u32> = vec![0; segment.values.texts.len()];
+        for &row in rows {
+            for (key, _) in segment.attributes_of(row as usize) {
+                of_key[*key as usize] += 1;
+            }
+        }
+        let mut keys: Vec<(u32, u32)> =
+            (0..).zip(&of_key).filter(|(_, n)| **n > 0).map(|(key, n)| (*n, key)).collect();
+        keys.sort_unstable_by_key(|&(n, key)| (std::cmp::Reverse(n), key));
+        let others = keys.split_off(keys.len().min(MAX_KEYS));
+        let mut set = Vec::new();
+        if !others.is_empty() {
+            let hashes = others.iter().map(|&(_, key)| hash_texts("", segment.values.texts.get(key)));
+            fingerprint::write(&mut set, hashes, KEY_RATE_BITS);
+        }
+        write_section(&mut self.out, &set);
+        write_varint(&mut self.out, keys.len() as u64);
+        let mut columns: Vec<KeyColumn> = keys.iter().map(|_| KeyColumn::new(rows.len())).collect();
+        for &(_, key) in &others {
+            of_key[key as usize] = u32::MAX;
+        }
+        for (place, &(_, key)) in (0..).zip(&keys) {
+            of_key[key as usize] = place;
+        }
+        for (at, &row) in rows.iter().enumerate() {
+            for (key, value) in segment.attributes_of(row as usize) {
+                if let Some(column) = columns.get_mut(of_key[*key as usize] as usize) {
+                    column.push(at, *value);
+                }
+            }
+        }
+        for column in &mut columns {
+            let is_long = |&value: &ValueId| !matches!(segment.values.get(value), Found::Value(_));
+            column.is_listed = column.is_listed && !column.values.iter().any(is_long);
+        }
+        for (column, (_, key)) in columns.iter().zip(keys) {
+            write_section(&mut self.out, segment.values.texts.get(key).as_bytes());
+            self.key(segment, column);
+        }
+    }
+
+    fn key(&mut self, segment: &Segment, column: &KeyColumn) {
+        if column.is_listed {
+            let mut listed = Vec::new();
+            for &value in &column.values {
+                if let Found::Value(value) = segment.values.get(value) {
+                    write_value(&mut listed, value);
+                }
+            }
+            self.out.push(0);
+            self.frame(&listed);
+            return self.codes(column.values.len() + 2, column.codes.iter().copied());
+        }
+        let mut kinds = 0;
+        let mut hashes = Vec::new();
+        for &value in &column.values {
+            let (kind, hash) = match segment.values.get(value) {
+                Found::Value(Value::Empty) => (kind::EMPTY, None),
+                Found::Value(Value::String(text)) => (kind::STRING, Some(hash_texts("", text))),
+                Found::Value(Value::Json(text)) => (kind::JSON, Some(hash_texts("", text))),
+                Found::Value(Value::Int(_)) => (kind::INT, None),
+                Found::Value(Value::Double(_)) => (kind::DOUBLE, None),
+                Found::Value(Value::Bool(_)) => (kind::BOOL, None),
+                Found::LongString(hash) => (kind::STRING, Some(hash)),
+                Found::LongJson(hash) => (kind::JSON, Some(hash)),
+            };
+            kinds |= kind::bit(kind);
+            hashes.extend(hash);
+        }
+        let mut set = Vec::new();
+        fingerprint::write(&mut set, hashes.into_iter(), VALUE_RATE_BITS);
+        self.out.extend([1, kinds]);
+        write_section(&mut self.out, &set);
+        self.codes(2, column.codes.iter().map(|&code| code.min(UNSAID)));
+    }
+
+    /// One code a row, of `n` that there may be.
+    fn codes(&mut self, n: usize, codes: impl Iterator<Item = u16> + Clone) {
+        let mut rest = codes.clone();
+        let first = rest.next();
+        let n_written =
+            if first.is_some_and(|first| rest.all(|code| code == first)) { 1 } else { usize::MAX };
+        let mut plain = Vec::with_capacity(BLOCK_ROWS);
+        if n <= 256 {
+            plain.extend(codes.take(n_written).map(|code| code as u8));
+        } else {
+            plain.extend(codes.take(n_written).flat_map(u16::to_le_bytes));
+        }
+        self.frame(&plain);
+    }
+
+    fn frame(&mut self, plain: &[u8]) {
+        let mut is_compressed = plain.len() >= MIN_COMPRESS_BYTES;
+        if is_compressed {
+            self.compressed.clear();
+            self.compressed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+            self.zstd
+                .compress_to_buffer(plain, &mut self.compressed)
+                .expect("invariant: the buffer has the size that zstd asks for");
+            is_compressed = self.compressed.len() * 20 < plain.len() * 19;
+        }
+        write_varint(&mut self.out, (plain.len() as u64) << 1 | u64::from(is_compressed));
+        if is_compressed {
+            write_section(&mut self.out, &self.compressed);
+        } else {
+            self.out.extend_from_slice(plain);
+        }
+    }
+}
+
+/// The values of one key in a block.
+struct KeyColumn {
+    /// By row.
+    codes: Vec<u16>,
+    /// Distinct ones, in the order of their codes while they are listed.
+    values: Vec<ValueId>,
+    places: FastMap<ValueId, u16>,
+    /// The value that came last, and its place.
+    last: Option<(ValueId, u16)>,
+    is_listed: bool,
+}
+
+impl KeyColumn {
+    fn new(n_rows: usize) -> Self {
+        Self {
+            codes: vec![ABSENT; n_rows],
+            values: Vec::new(),
+            places: FastMap::default(),
+            last: None,
+            is_listed: true,
+        }
+    }
+
+    fn push(&mut self, row: usize, value: ValueId) {
+        let place = match self.last {
+            Some((last, place)) if last == value => place,
+            _ => self.place(value),
+        };
+        self.last = Some((value, place));
+        let code = &mut self.codes[row];
+        *code = if *code == ABSENT { place + 2 } else { UNSAID };
+    }
+
+    fn place(&mut self, value: ValueId) -> u16 {
+        let next = self.values.len();
+        // So many are there only if spans repeat the key.
+        let place = *self.places.entry(value).or_insert(next.min(MAX_PLACE) as u16);
+        if usize::from(place) == next || next >= MAX_PLACE {
+            self.values.push(value);
+        }
+        self.is_listed &= self.values.len() <= MAX_LISTED_VALUES;
+        place
+    }
+}
+
+fn write_value(out: &mut Vec<u8>, value: Value<'_>) {
+    match value {
+        Value::Empty => out.push(kind::EMPTY),
+        Value::String(text) => {
+            out.push(kind::STRING);
+            write_section(out, text.as_bytes());
+        }
+        Value::Json(text) => {
+            out.push(kind::JSON);
+            write_section(out, text.as_bytes());
+        }
+        Value::Int(number) => {
+            out.push(kind::INT);
+            write_varint(out, zigzag(number));
+        }
+        Value::Double(number) => {
+            out.push(kind::DOUBLE);
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        Value::Bool(truth) => out.extend([kind::BOOL, u8::from(truth)]),
+    }
+}
+
+/// Distinct numbers in the order in which they come, and the place of each.
+fn numbered(numbers: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<u16>) {
+    let mut places: FastMap<u32, u16> = FastMap::default();
+    let mut distinct: Vec<u32> = Vec::new();
+    let mut codes = Vec::with_capacity(BLOCK_ROWS);
+    for number in numbers {
+        let next = distinct.len() as u16;
+        let place = *places.entry(number).or_insert(next);
+        if place == next {
+            distinct.push(number);
+        }
+        codes.push(place);
+    }
+    (distinct, codes)
+}
