@@ -203,6 +203,38 @@ fn a_retried_request_is_not_doubled_and_its_object_is_never_missing() {
     });
 }
 
+/// A pass dies while it deletes, a request is sent again, and the next pass finds the note of what was to be deleted.
+#[test]
+fn a_request_that_is_sent_again_while_its_old_self_is_deleted_stays() {
+    wait(async {
+        let encoded = storage::block::series::encode(&batch(&mut Random(3), FIRST_HOUR, 1)).expect("samples");
+        let content = content_hash(&tenant(), Signal::Metrics, b"again");
+        for step in 0.. {
+            let store = memory();
+            let send = || async {
+                let writer = Writer::new(store.clone());
+                writer
+                    .series(&tenant(), content, encoded.clone(), NOW_S, &Arc::default())
+                    .await
+                    .expect("memory");
+                answers(&store).await.expect("memory")
+            };
+            let first = send().await;
+            run(&store, &everything(), NOW_S).await.expect("memory");
+            let faults = Faults::new();
+            faults.crash_at(step, Crash::After);
+            let _ = run(&faulty(&store, &faults), &everything(), NOW_S + 5000).await;
+            if !faults.has_crashed() {
+                break;
+            }
+            assert_eq!(send().await, first, "sent again after a crash at {step}");
+            run(&store, &everything(), NOW_S + 7000).await.expect("memory");
+            assert_eq!(answers(&store).await.expect("memory"), first, "crash at {step}");
+            assert_sound(&store).await;
+        }
+    });
+}
+
 /// Kills a pass at each of its storage calls, before and after it took effect: nothing is missing then, nor after the next
 /// pass.
 #[test]
