@@ -93,6 +93,8 @@ class Story:
             self.long.append(message)
         self.spans = {*otlp.records(*self.traces), *otlp.records(*self.long)}
         self.n_rows = len(self.spans) + 1
+        self.logs = [self.log_records(n) for n in range(24)]
+        self.n_records = sum(1 + n % 7 for n in range(24))
         self.minutes = [*range(90), 400, 401, *range(DAY_S // 60, DAY_S // 60 + 5)]
 
     def samples(self, minute):
@@ -111,6 +113,23 @@ class Story:
         if minute == 3:
             series.append(({"__name__": "once", "job": "a"}, [(at_ms - 15_000, 0.1), (at_ms, float("nan"))]))
         return series
+
+    def log_records(self, n):
+        """A request of log records: of some hours in turn, two of the next day; some are alike, some know no time."""
+        start_ns = (self.start_s + n % 3 * HOUR_S + (DAY_S if n % 12 == 11 else 0)) * SECOND_NS
+        records = []
+        for i in range(1 + n % 7):
+            time_ns = str(start_ns + (n * 7 + i * 3) % 20 * SECOND_NS)
+            record = {"observedTimeUnixNano": time_ns, "severityNumber": (n + i) % 25, "body": {"stringValue": f"line {i % 3}"}}
+            if i % 4 != 3:
+                record |= {"timeUnixNano": time_ns, "traceId": f"{n + 1:032x}", "spanId": f"{i + 1:016x}"}
+            if i % 3 == 0:
+                record["attributes"] = [{"key": "n", "value": {"intValue": str(n)}}, {"key": "list", "value": {"arrayValue": {}}}]
+            if i % 5 == 4:
+                record["body"] = {"kvlistValue": {"values": [{"key": "n", "value": {"doubleValue": n / 2}}]}}
+            records.append(record)
+        resource = {"attributes": [{"key": "service.name", "value": {"stringValue": f"service-{n % 3}"}}]}
+        return {"resourceLogs": [{"resource": resource, "scopeLogs": [{"scope": {"name": "tests"}, "logRecords": records}]}]}
 
     def deltas(self, minute):
         """OTLP metrics whose points are increases."""
@@ -139,9 +158,8 @@ class Story:
             assert server.post(body, **OTHER).status_code == 200
             body = remote_write.request([({"__name__": "far"}, [(s * 1000, float(s - self.start_s)) for s in at_s])])
             assert remote_write.post(server.prometheus, body, **OTHER).status_code == 204
-        record = {"timeUnixNano": str(self.start_s * SECOND_NS), "body": {"stringValue": "a line"}}
-        logs = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
-        assert server.post(otlp.json_text(logs), JSON, path="/v1/logs").status_code == 200
+        for logs in [*self.logs, *self.logs[:3]]:
+            assert server.post(otlp.json_text(logs), JSON, path="/v1/logs").status_code == 200
 
     def questions(self):
         """Paths and parameters below the one endpoint."""
@@ -291,11 +309,13 @@ def test_every_file_is_merged_and_sound(merged, story):
     print(table, first, second, sep="\n")
     windows = stored_windows(table)
     assert {window.signal for window in windows} == {"traces", "metrics", "logs"}
-    assert all((window.level > 0) == (window.signal != "logs") for window in windows)
-    assert {(window.signal, window.window[-2:]) for window in windows if "+" in window.window} == {("traces", "24"), ("metrics", "+6")}
+    assert all(window.level > 0 for window in windows)
+    long = {(window.signal, window.window[-2:]) for window in windows if "+" in window.window}
+    assert long == {("traces", "24"), ("metrics", "+6"), ("logs", "24")}
     assert len(re.findall(r"^(default|other): \d+ spans and samples verified$", table, re.MULTILINE)) == 2
     n_spans = sum(window.n_items for window in windows if window.signal == "traces")
     assert n_spans == story.n_rows + 18, "each span is there once, and those of the other tenant"
+    assert sum(window.n_items for window in windows if window.signal == "logs") == story.n_records
     assert first["merges"] > 0 and first["outputs"] < first["inputs"] and first["duplicates"] > 0
 
 
@@ -307,7 +327,7 @@ def test_inputs_are_deleted_after_their_time_of_grace(merged, stored):
     assert sum(window.n_files for window in stored_windows(table)) == len(parquet_files(data))
     assert len(parquet_files(data)) < len(parquet_files(stored[0])) / 10
     logs = [path.name for path in parquet_files(data) if "signal=logs" in str(path)]
-    assert all(name.startswith("l0-") for name in logs) and len(logs) == 1
+    assert all(name.startswith("l9-") for name in logs) and len(logs) == 2
     again = compact(data, SPANDREL_COMPACT_GRACE_S="0")
     assert set(again.values()) == {0}, "there is nothing left to do"
 
@@ -361,6 +381,24 @@ def test_duckdb_reads_merged_spans(merged, story):
         assert folders == [("default", "traces", date) for date in dates]
         late = sum(ns >= (story.start_s + DAY_S) * SECOND_NS for *_, ns, _, _, _, _ in found)
         assert query(f"SELECT count(*) FROM spans WHERE date = '{dates[1]}'") == [(late,)]
+
+
+def test_duckdb_reads_the_same_log_records_merged_and_in_order(stored, merged, story):
+    rows = {}
+    for name, data in (("before", stored[0]), ("after", merged[0])):
+        files = data / "objects" / "tenant=default" / "signal=logs" / "**" / "*.parquet"
+        with duckdb.connect() as database:
+            database.execute("SET TimeZone = 'UTC'")
+            found = database.execute(f"SELECT * EXCLUDE (date, hour) FROM read_parquet('{files}', hive_partitioning = true)")
+            rows[name] = [dict(zip([column[0] for column in found.description], row)) for row in found.fetchall()]
+    assert len(rows["before"]) == story.n_records
+    assert sorted(map(repr, rows["after"])) == sorted(map(repr, rows["before"]))
+    for file in parquet_files(merged[0]):
+        if "signal=logs" in str(file):
+            with duckdb.connect() as database:
+                order = "SELECT service_name, epoch_ns(coalesce(time, observed_time)) FROM read_parquet(?)"
+                keys = database.execute(order, [str(file)]).fetchall()
+            assert keys == sorted(keys) and len(keys) > 1, file
 
 
 def test_duckdb_reads_merged_series(merged, story):

@@ -1,9 +1,14 @@
 //! Rows of one batch into another, without a look at texts that were moved before.
 //!
-//! Merging takes rows from many batches in turn. Each batch has a [`SpanTransfer`], which remembers where its texts lie in
-//! the dictionaries of the batch that is being filled; [`SpanTransfer::renew`] says that a new one is filled now.
+//! Merging takes rows from many batches in turn. Each batch has a [`SpanTransfer`] or [`LogTransfer`], which remembers
+//! where its texts lie in the dictionaries of the batch that is being filled; [`SpanTransfer::renew`] and
+//! [`LogTransfer::renew`] say that a new one is filled now.
 
-use crate::columns::{AttributeColumns, Origin, OriginColumns, ValueKind};
+mod logs;
+
+pub use logs::LogTransfer;
+
+use crate::columns::{AttributeColumns, OriginColumns, ValueKind};
 use crate::dictionary::{DictColumn, Dictionary};
 use crate::spans::SpanColumns;
 
@@ -27,6 +32,12 @@ impl Positions {
         moved.1
     }
 
+    /// The bytes that a text adds to the other dictionary.
+    fn new_bytes(&self, round: u32, from: &Dictionary, position: u32) -> usize {
+        let is_moved = self.moved.get(position as usize).is_some_and(|moved| moved.0 == round);
+        if is_moved { 0 } else { from.get(position).len() }
+    }
+
     #[inline]
     fn push(&mut self, round: u32, from: &DictColumn, entry: usize, to: &mut DictColumn) {
         let position = self.of(round, &from.dictionary, from.rows[entry], &mut to.dictionary);
@@ -34,16 +45,33 @@ impl Positions {
     }
 }
 
-/// Where the texts of one batch of spans lie in another.
-#[derive(Debug, Clone)]
-pub struct SpanTransfer {
-    round: u32,
+/// Where the texts of origins lie.
+#[derive(Debug, Clone, Default)]
+struct OriginTransfer {
     service: Positions,
     resource: Positions,
     resource_meta: Positions,
     scope_name: Positions,
     scope_version: Positions,
     scope_meta: Positions,
+}
+
+impl OriginTransfer {
+    fn push(&mut self, round: u32, from: &OriginColumns, row: usize, to: &mut OriginColumns) {
+        self.service.push(round, &from.service, row, &mut to.service);
+        self.resource.push(round, &from.resource, row, &mut to.resource);
+        self.resource_meta.push(round, &from.resource_meta, row, &mut to.resource_meta);
+        self.scope_name.push(round, &from.scope_name, row, &mut to.scope_name);
+        self.scope_version.push(round, &from.scope_version, row, &mut to.scope_version);
+        self.scope_meta.push(round, &from.scope_meta, row, &mut to.scope_meta);
+    }
+}
+
+/// Where the texts of one batch of spans lie in another.
+#[derive(Debug, Clone)]
+pub struct SpanTransfer {
+    round: u32,
+    origin: OriginTransfer,
     name: Positions,
     status_message: Positions,
     trace_state: Positions,
@@ -66,12 +94,7 @@ impl Default for SpanTransfer {
         Self {
             // What is not moved yet has round 0.
             round: 1,
-            service: Positions::default(),
-            resource: Positions::default(),
-            resource_meta: Positions::default(),
-            scope_name: Positions::default(),
-            scope_version: Positions::default(),
-            scope_meta: Positions::default(),
+            origin: OriginTransfer::default(),
             name: Positions::default(),
             status_message: Positions::default(),
             trace_state: Positions::default(),
@@ -88,21 +111,6 @@ impl SpanTransfer {
     /// Another batch is filled from now on.
     pub fn renew(&mut self) {
         self.round += 1;
-    }
-
-    fn origin(&mut self, from: &OriginColumns, row: usize, to: &mut OriginColumns) -> Origin {
-        let round = self.round;
-        let of = |positions: &mut Positions, from: &DictColumn, to: &mut DictColumn| {
-            positions.of(round, &from.dictionary, from.rows[row], &mut to.dictionary)
-        };
-        Origin {
-            service: of(&mut self.service, &from.service, &mut to.service),
-            resource: of(&mut self.resource, &from.resource, &mut to.resource),
-            resource_meta: of(&mut self.resource_meta, &from.resource_meta, &mut to.resource_meta),
-            scope_name: of(&mut self.scope_name, &from.scope_name, &mut to.scope_name),
-            scope_version: of(&mut self.scope_version, &from.scope_version, &mut to.scope_version),
-            scope_meta: of(&mut self.scope_meta, &from.scope_meta, &mut to.scope_meta),
-        }
     }
 }
 
@@ -159,8 +167,7 @@ impl SpanColumns {
         self.dropped_attributes_count.push(from.dropped_attributes_count[row]);
         self.dropped_events_count.push(from.dropped_events_count[row]);
         self.dropped_links_count.push(from.dropped_links_count[row]);
-        let origin = transfer.origin(&from.origins, row, &mut self.origins);
-        self.origins.push(origin);
+        transfer.origin.push(round, &from.origins, row, &mut self.origins);
         transfer.attributes.push(round, &from.attributes, row, &mut self.attributes);
         let (events, to) = (&from.events, &mut self.events);
         for entry in events.entries(row) {

@@ -7,11 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::columns::Value;
 use model::logs::{Body, LogFields};
+use model::transfer::LogTransfer;
 use model::{LogColumns, Signal, SpanId, TenantId, TraceId};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use storage::block::logs::{Parts, decode, encode};
-use storage::index::{LogSummary, TableLayout, fingerprint};
+use storage::block::logs::merged::{LogMerge, LogRun, LogWriter, WrittenLogs, read_ids, tables, verify};
+use storage::block::logs::{ChunkTable, EncodedLogs, Parts, Projection, decode, encode};
+use storage::block::reference;
+use storage::index::{LogSummary, Places, TableLayout, fingerprint};
 use storage::kv::memory::MemoryTable;
 use storage::object::memory::MemoryObjects;
 use storage::write::{Stored, Writer, content_hash};
@@ -99,13 +102,37 @@ fn example() -> LogColumns {
     columns
 }
 
+/// Where the columns of a request's file are.
+fn table(encoded: &EncodedLogs) -> ChunkTable {
+    match &encoded.descriptor.places {
+        Places::OfRequest(table) => table.clone(),
+        Places::Merged(_) => panic!("a file of one request"),
+    }
+}
+
+/// A merged file with these log records.
+fn merged(columns: LogColumns) -> WrittenLogs {
+    let mut merge = LogMerge::new(1);
+    let content = content_hash(&TenantId::default_tenant(), Signal::Logs, b"a request");
+    let mut run = Some(LogRun::of_request(Arc::new(columns), content, |_| true));
+    let mut writer = LogWriter::new(3);
+    loop {
+        while merge.starved().is_some() {
+            merge.feed(0, run.take());
+        }
+        if !merge.write(&mut writer, u64::MAX) {
+            return writer.finish().expect("some rows");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn log_records_come_back(columns in any_columns(1..40)) {
         let encoded = encode(&columns);
-        let read = decode(&encoded.descriptor.chunks, &Parts::whole(encoded.bytes)).expect("own file");
+        let read = decode(&table(&encoded), &Parts::whole(encoded.bytes), Projection::ALL).expect("own file");
         prop_assert_eq!(read.first_difference(&columns), None);
         for row in 0..columns.len() {
             prop_assert_eq!(read.origins.service.get(row), columns.origins.service.get(row));
@@ -117,7 +144,7 @@ proptest! {
         let encoded = encode(&columns);
         let item = encoded.descriptor.encode();
         let summary = LogSummary::parse(&item).expect("own bytes");
-        prop_assert_eq!(summary.chunks().expect("own bytes"), encoded.descriptor.chunks.clone());
+        prop_assert_eq!(summary.places().expect("own bytes"), encoded.descriptor.places.clone());
         prop_assert_eq!((summary.rows, summary.size), (columns.len() as u64, encoded.bytes.len() as u64));
         for (row, record) in columns.iter().enumerate() {
             let time_ns = if record.time_ns == 0 { record.observed_time_ns } else { record.time_ns };
@@ -130,18 +157,54 @@ proptest! {
     }
 
     #[test]
+    fn merged_log_records_come_back_sorted(columns in any_columns(1..40)) {
+        let written = merged(columns.clone());
+        verify(&written.bytes, &written.descriptor).expect("own file");
+        let item = written.descriptor.encode();
+        let summary = LogSummary::parse(&item).expect("own bytes");
+        let places = summary.places().expect("own bytes");
+        prop_assert_eq!(&places, &written.descriptor.places);
+        let Places::Merged(units) = places else { panic!("a merged file") };
+        let directory = units.directory.start as usize..units.directory.end as usize;
+        let tables = tables(&written.bytes[directory], &units).expect("own file");
+        let read = decode(&tables[0], &Parts::whole(written.bytes.clone()), Projection::ALL).expect("own file");
+        let ids = read_ids(&tables[0], &Parts::whole(written.bytes.clone())).expect("own file");
+        let mut order: Vec<usize> = (0..columns.len()).collect();
+        order.sort_by_key(|&row| (columns.origins.service.get(row), columns.event_time_ns(row)));
+        let mut expected = LogColumns::default();
+        let mut transfer = LogTransfer::of(&columns);
+        for &row in &order {
+            expected.push_row_of(&columns, row, &mut transfer);
+        }
+        prop_assert_eq!(read.first_difference(&expected), None);
+        let positions: Vec<usize> = ids.iter().map(|id| id.position as usize).collect();
+        prop_assert_eq!(positions, order);
+        let other = reference::decode_logs(written.bytes).expect("Parquet");
+        prop_assert_eq!(other.first_difference(&expected), None);
+    }
+
+    #[test]
+    fn damaged_merged_files_are_errors_or_log_records(columns in any_columns(1..10), at in any::<prop::sample::Index>(), byte: u8) {
+        let written = merged(columns);
+        let mut file = written.bytes.to_vec();
+        let at = at.index(file.len());
+        file[at] = byte;
+        let _ = verify(&Bytes::from(file), &written.descriptor);
+    }
+
+    #[test]
     fn damaged_files_are_errors_or_log_records(columns in any_columns(1..10), at in any::<prop::sample::Index>(), byte: u8) {
         let encoded = encode(&columns);
         let mut file = encoded.bytes.to_vec();
         let at = at.index(file.len());
         file[at] = byte;
-        let _ = decode(&encoded.descriptor.chunks, &Parts::whole(Bytes::from(file)));
+        let _ = decode(&table(&encoded), &Parts::whole(Bytes::from(file)), Projection::ALL);
     }
 
     #[test]
     fn damaged_items_are_errors_or_items(bytes in vec(any::<u8>(), 0..200)) {
         if let Ok(summary) = LogSummary::parse(&bytes) {
-            let _ = (summary.chunks(), summary.services(), summary.may_have_trace(7), summary.may_have_service("x"));
+            let _ = (summary.places(), summary.services(), summary.may_have_trace(7), summary.may_have_service("x"));
         }
     }
 }
@@ -152,6 +215,13 @@ fn golden_files_pin_the_layout() {
     let encoded = encode(&example());
     spans::check_golden("logs-1.parquet", &encoded.bytes);
     spans::check_golden("logs-1.item", &encoded.descriptor.encode());
+}
+
+#[test]
+fn golden_files_pin_the_merged_layout() {
+    let written = merged(example());
+    spans::check_golden("logs-2.parquet", &written.bytes);
+    spans::check_golden("logs-2.item", &written.descriptor.encode());
 }
 
 #[tokio::test]

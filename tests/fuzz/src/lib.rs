@@ -1,6 +1,7 @@
 //! What the fuzz targets share: what has to hold for every request that a decoder accepts.
 
 use storage::block::logs;
+use storage::index::Places;
 use storage::block::spans::{Parts, Projection, decode, encode};
 use wire::otlp::{self, DecodedTraces, Format, JsonStyle};
 use wire::{Error, Limits};
@@ -56,7 +57,8 @@ fn check_logs(body: &[u8], format: Format) {
     }
     assert!(decoded.columns.len() <= body.len(), "more log records than bytes");
     let file = logs::encode(&decoded.columns);
-    let stored = logs::decode(&file.descriptor.chunks, &Parts::whole(file.bytes)).expect("our own file");
+    let Places::OfRequest(table) = &file.descriptor.places else { panic!("a file of one request") };
+    let stored = logs::decode(table, &Parts::whole(file.bytes), Projection::ALL).expect("our own file");
     assert_eq!(stored.first_difference(&decoded.columns), None);
 }
 

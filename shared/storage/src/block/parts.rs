@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::parquet::file::{Leaf, Node, RowGroup};
 use super::parquet::read::ChunkReader;
+use super::parquet::thrift::{read_varint, write_varint};
 use super::parquet::write::{Chunk, ChunkWriter};
 use super::parquet::{Invalid, file};
 
@@ -103,6 +104,39 @@ impl ChunkTable {
         }
         ranges
     }
+}
+
+/// The head of a unit: rows, and per chunk its length and whether it is compressed.
+pub(super) fn write_head(rows: u64, chunks: &[Chunk]) -> Vec<u8> {
+    let mut head = Vec::with_capacity(3 * chunks.len());
+    write_varint(&mut head, rows);
+    for chunk in chunks {
+        write_varint(&mut head, chunk.len << 1 | u64::from(chunk.compressed));
+    }
+    head
+}
+
+/// Takes the head of a unit with so many columns off the front of `bytes`: rows, and where the chunks are in a unit that
+/// begins at `start`.
+///
+/// # Errors
+/// The bytes are no head.
+pub(super) fn read_head(
+    bytes: &mut &[u8],
+    start: u64,
+    n_columns: usize,
+) -> Result<(u64, ChunkTable), Invalid> {
+    let n_before = bytes.len();
+    let rows = read_varint(bytes)?;
+    let mut chunks = Vec::with_capacity(n_columns);
+    for _ in 0..n_columns {
+        let entry = read_varint(bytes)?;
+        if entry >> 1 > u64::from(u32::MAX) {
+            return Err(Invalid("chunk is too long"));
+        }
+        chunks.push((entry >> 1, entry & 1 == 1));
+    }
+    Ok((rows, ChunkTable { start: start + (n_before - bytes.len()) as u64, chunks }))
 }
 
 /// The file with the chunks that `write` appends, for `n_rows` rows of a layout, and where they are in it.

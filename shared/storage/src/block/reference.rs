@@ -1,6 +1,6 @@
-//! Spans of a file through the `parquet` and `arrow` crates.
+//! Spans and log records of a file through the `parquet` and `arrow` crates.
 //!
-//! [`spans::decode`](super::spans::decode) reads what this crate wrote, fast and nothing else. This reads the same
+//! [`spans::decode`](super::spans::decode) and [`logs::decode`](super::logs::decode) read what this crate wrote, fast and nothing else. This reads the same
 //! columns from any Parquet file that has them, whoever wrote it and in whatever encoding, and shares no code with the
 //! writer: it tells whether a file is what other engines will take it for.
 
@@ -11,12 +11,16 @@ use arrow::array::{
     ListArray, MapArray, RecordBatch, StringArray, StructArray, TimestampNanosecondArray,
 };
 use bytes::Bytes;
-use model::columns::Value;
+use model::columns::{AttributeColumns, Value};
 use model::spans::{EventView, LinkView, SpanFields};
 use model::{SpanColumns, SpanId, TraceId};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-/// Why a file is not one of spans.
+mod logs;
+
+pub use logs::decode_logs;
+
+/// Why a file is not one of spans or log records.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReferenceError {
     /// The `parquet` crate refuses it.
@@ -35,14 +39,10 @@ pub enum ReferenceError {
 /// # Errors
 /// The file is not Parquet, or lacks a column.
 pub fn decode(file: Bytes) -> Result<SpanColumns, ReferenceError> {
-    let parquet = |err| ReferenceError::Parquet(Arc::new(err));
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
-        .and_then(ParquetRecordBatchReaderBuilder::build)
-        .map_err(parquet)?;
     let mut columns = SpanColumns::default();
     let mut distances = Vec::new();
-    for batch in reader {
-        append(&mut columns, &batch.map_err(|err| ReferenceError::Arrow(Arc::new(err)))?, &mut distances)?;
+    for batch in batches(file)? {
+        append(&mut columns, &batch?, &mut distances)?;
     }
     for (row, distance) in distances {
         let parent = i64::try_from(row).ok().and_then(|row| usize::try_from(row - i64::from(distance)).ok());
@@ -51,6 +51,13 @@ pub fn decode(file: Bytes) -> Result<SpanColumns, ReferenceError> {
             parent.ok_or_else(|| ReferenceError::Column("parent_distance".to_owned()))?;
     }
     Ok(columns)
+}
+
+fn batches(file: Bytes) -> Result<impl Iterator<Item = Result<RecordBatch, ReferenceError>>, ReferenceError> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+        .and_then(ParquetRecordBatchReaderBuilder::build)
+        .map_err(|err| ReferenceError::Parquet(Arc::new(err)))?;
+    Ok(reader.map(|batch| batch.map_err(|err| ReferenceError::Arrow(Arc::new(err)))))
 }
 
 fn typed<'a, T: 'static>(column: Option<&'a ArrayRef>, name: &str) -> Result<&'a T, ReferenceError> {
@@ -63,7 +70,7 @@ fn text(array: &StringArray, row: usize) -> &str {
 }
 
 fn trace_id(array: &FixedSizeBinaryArray, row: usize) -> TraceId {
-    TraceId(array.value(row).try_into().unwrap_or_default())
+    if array.is_null(row) { TraceId::NONE } else { TraceId(array.value(row).try_into().unwrap_or_default()) }
 }
 
 fn span_id(array: &FixedSizeBinaryArray, row: usize) -> SpanId {
@@ -105,7 +112,7 @@ fn append(
         if !distance.is_null(row) {
             distances.push((columns.len(), distance.value(row)));
         }
-        attributes.push(columns, row)?;
+        attributes.push(&mut columns.attributes, row)?;
         events.push(columns, row);
         links.push(columns, row);
         let origin = columns.origins.intern_resource(
@@ -160,7 +167,7 @@ impl<'a> Attributes<'a> {
         })
     }
 
-    fn push(&self, columns: &mut SpanColumns, row: usize) -> Result<(), ReferenceError> {
+    fn push(&self, to: &mut AttributeColumns, row: usize) -> Result<(), ReferenceError> {
         let offsets = self.map.value_offsets();
         for entry in offsets[row] as usize..offsets[row + 1] as usize {
             let present = [
@@ -175,7 +182,7 @@ impl<'a> Attributes<'a> {
             if values.next().is_some() {
                 return Err(ReferenceError::Column("attributes.value with two values".to_owned()));
             }
-            columns.attributes.push(self.key.value(entry), value);
+            to.push(self.key.value(entry), value);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 //! late is merged too and an idle system costs next to nothing.
 
 mod lease;
+mod logs;
 mod outputs;
 pub mod plan;
 mod publish;
@@ -30,7 +31,8 @@ use tracing::{info, warn};
 pub use plan::Rules;
 pub use retention::Retention;
 
-use crate::index::{LogSummary, SeriesSummary, Summary, Window, WindowItem, keys};
+use crate::block::logs::merged::MAX_UNITS;
+use crate::index::{LogSummary, Places, SeriesSummary, Summary, Window, WindowItem, keys};
 use crate::kv::{Condition, Key, Outcome, SortRange, Write, range_all};
 use crate::read::index::{self, IndexedFile};
 use crate::{Calls, Error, Result, Store};
@@ -94,6 +96,8 @@ pub struct Report {
     pub bytes_read: u64,
     /// Bytes of the outputs.
     pub bytes_written: u64,
+    /// Bytes of memory that the decoded inputs of one merge of spans or log records took at most.
+    pub peak_held_bytes: u64,
     /// Merges that another compactor forestalled.
     pub forestalled: u64,
     /// Windows that another compactor holds.
@@ -177,8 +181,6 @@ impl Pass<'_> {
             long.extend(plan::long_window(self.signal, window));
             let outcome = match window {
                 Window::Hours { .. } => Ok(()),
-                // Nothing asks them yet, and what will ask decides how they are sorted.
-                Window::Wide | Window::Hour(_) if self.signal == Signal::Logs => Ok(()),
                 Window::Wide | Window::Hour(_) => self.merge_within(window).await,
             };
             let outcome = match outcome {
@@ -192,9 +194,6 @@ impl Pass<'_> {
                     &err,
                 );
             }
-        }
-        if self.signal == Signal::Logs {
-            return Ok(());
         }
         for window in long {
             if let Err(err) = self.merge_into_long(window).await {
@@ -230,7 +229,7 @@ impl Pass<'_> {
         let items = index::items(self.store, self.tenant, self.signal, windows).await?;
         let mut files = Vec::with_capacity(items.len());
         for file in items.into_iter().filter(|file| file.into.is_none()) {
-            let candidate = Candidate { level: file.key.level, size: size_of(self.signal, &file)? };
+            let candidate = candidate(self.signal, &file, self.settings.rules.target_bytes)?;
             files.push((file, candidate));
         }
         files.sort_by(|(a, _), (b, _)| {
@@ -285,12 +284,11 @@ impl Pass<'_> {
         loop {
             let files = self.files(vec![window]).await?;
             let candidates: Vec<Candidate> = files.iter().map(|file| file.1).collect();
-            let mut merges = plan::within(&candidates, state, &self.settings.rules);
-            if window == Window::Wide && !files.is_empty() && merges.is_empty() {
+            let rules = self.settings.rules.for_window(window);
+            let mut merges = plan::within(&candidates, state, &rules);
+            if window == Window::Wide && merges.is_empty() {
                 // What is wide costs every question: it does not wait for company, unless it stays wide.
-                let fresh = (0..files.len()).filter(|&at| candidates[at].level == 0);
-                let inputs: Vec<usize> = fresh.take(self.settings.rules.max_inputs).collect();
-                merges.extend((!inputs.is_empty()).then_some(plan::Merge { inputs, level: 1 }));
+                merges.extend(plan::oldest_fresh(&candidates, &rules));
             }
             if merges.is_empty() || !self.merge_all(&files, merges, window).await? {
                 return Ok(());
@@ -382,7 +380,8 @@ impl Pass<'_> {
         };
         let merged = match self.signal {
             Signal::Traces => spans::merge(job).await?,
-            Signal::Metrics | Signal::Logs => series::merge(job).await?,
+            Signal::Metrics => series::merge(job).await?,
+            Signal::Logs => logs::merge(job).await?,
         };
         let now_s = (self.clock)();
         let due_s = self.due_s(inputs, now_s);
@@ -406,6 +405,7 @@ impl Pass<'_> {
         report.duplicates += merged.n_duplicates;
         report.bytes_read += bytes_read;
         report.bytes_written += merged.bytes_written;
+        report.peak_held_bytes = report.peak_held_bytes.max(merged.peak_held_bytes);
         Ok(true)
     }
 
@@ -448,12 +448,29 @@ fn last_ns(signal: Signal, file: &IndexedFile) -> Result<i64> {
     last_ns.map_err(|err| file.corrupt(err))
 }
 
-/// Bytes of a file.
-fn size_of(signal: Signal, file: &IndexedFile) -> Result<u64> {
-    let size = match signal {
-        Signal::Traces => Summary::parse(&file.item).map(|summary| summary.size),
-        Signal::Metrics => SeriesSummary::parse(&file.item).map(|summary| summary.size),
-        Signal::Logs => LogSummary::parse(&file.item).map(|summary| summary.size),
+/// A file as plans see it. One that has as many units as it may is full, whatever its size.
+fn candidate(signal: Signal, file: &IndexedFile, target_bytes: u64) -> Result<Candidate> {
+    let level = file.key.level;
+    let of_item = match signal {
+        Signal::Traces => Summary::parse(&file.item).map(|summary| Candidate {
+            level,
+            size: summary.size,
+            held_bytes: summary.held_bytes,
+        }),
+        // Units are small, and files of requests are bounded by their size.
+        Signal::Metrics => SeriesSummary::parse(&file.item).map(|summary| Candidate {
+            level,
+            size: summary.size,
+            held_bytes: 0,
+        }),
+        Signal::Logs => LogSummary::parse(&file.item).and_then(|summary| {
+            let is_full = match summary.places()? {
+                Places::OfRequest(_) => false,
+                Places::Merged(merged) => merged.units.len() >= MAX_UNITS,
+            };
+            let size = if is_full { summary.size.max(target_bytes) } else { summary.size };
+            Ok(Candidate { level, size, held_bytes: summary.held_bytes })
+        }),
     };
-    size.map_err(|err| file.corrupt(err))
+    of_item.map_err(|err| file.corrupt(err))
 }

@@ -22,6 +22,30 @@ pub(super) struct Merged {
     pub(super) n_rows: u64,
     pub(super) n_duplicates: u64,
     pub(super) bytes_written: u64,
+    pub(super) peak_held_bytes: u64,
+}
+
+/// Bytes of memory that each input's run takes, and how many all did at most.
+#[derive(Debug)]
+pub(super) struct Held {
+    of_inputs: Vec<u64>,
+    peak: u64,
+}
+
+impl Held {
+    pub(super) fn new(n_inputs: usize) -> Self {
+        Self { of_inputs: vec![0; n_inputs], peak: 0 }
+    }
+
+    /// Notes an input's next run.
+    pub(super) fn note(&mut self, input: usize, memory_bytes: usize) {
+        self.of_inputs[input] = memory_bytes as u64;
+        self.peak = self.peak.max(self.of_inputs.iter().sum());
+    }
+
+    pub(super) fn peak(&self) -> u64 {
+        self.peak
+    }
 }
 
 /// Where and from what outputs are made.

@@ -24,6 +24,8 @@ pub struct Rules {
     pub max_inputs: usize,
     /// Bytes of files of requests that one merge reads at most: they are decoded at once.
     pub max_fresh_bytes: u64,
+    /// Bytes of memory that the inputs of one merge hold at once at most, if they are more than two.
+    pub max_held_bytes: u64,
     /// A merged file is closed at about this length, and one that has it is left alone.
     pub target_bytes: u64,
     /// How long after its end more is expected in a window, ns.
@@ -37,9 +39,20 @@ impl Default for Rules {
             min_merged: 12,
             max_inputs: 48,
             max_fresh_bytes: 8 << 20,
+            max_held_bytes: 112 << 20,
             target_bytes: 64 << 20,
             settle_ns: 600 * SECOND_NS,
         }
+    }
+}
+
+impl Rules {
+    /// The rules in a window: what is wide is split by long windows, and the parts are held beside the whole.
+    #[must_use]
+    pub fn for_window(self, window: Window) -> Self {
+        let max_held_bytes =
+            if window == Window::Wide { self.max_held_bytes / 2 } else { self.max_held_bytes };
+        Self { max_held_bytes, ..self }
     }
 }
 
@@ -64,6 +77,8 @@ pub struct Candidate {
     pub level: u8,
     /// Length in bytes.
     pub size: u64,
+    /// Bytes of memory for the part that is decoded at once: all of a request's file, a unit of a merged one.
+    pub held_bytes: u64,
 }
 
 /// Files to merge into one run, by their places among the candidates, and its level.
@@ -126,6 +141,13 @@ pub fn within(files: &[Candidate], state: State, rules: &Rules) -> Vec<Merge> {
     merges
 }
 
+/// The merge of the oldest files of requests, however few.
+pub fn oldest_fresh(files: &[Candidate], rules: &Rules) -> Option<Merge> {
+    let fresh: Vec<usize> = (0..files.len()).filter(|&at| files[at].level == 0).collect();
+    let inputs = batches(files, &fresh, rules).into_iter().next()?;
+    Some(Merge { inputs, level: 1 })
+}
+
 fn above(level: u8) -> u8 {
     (level + 1).min(LONG - 1)
 }
@@ -152,16 +174,23 @@ pub fn into_long(hours: &[Candidate], long: &[Candidate], rules: &Rules) -> Vec<
 /// Splits files into groups that one merge may read.
 fn batches(files: &[Candidate], places: &[usize], rules: &Rules) -> Vec<Vec<usize>> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
-    let mut fresh_bytes = 0;
+    let (mut fresh_bytes, mut held_bytes) = (0, 0);
     for &at in places {
         let fresh = if files[at].level == 0 { files[at].size } else { 0 };
+        let held = files[at].held_bytes;
         match batches.last_mut() {
-            Some(batch) if batch.len() < rules.max_inputs && fresh_bytes + fresh <= rules.max_fresh_bytes => {
+            Some(batch)
+                if batch.len() < rules.max_inputs
+                    && fresh_bytes + fresh <= rules.max_fresh_bytes
+                    // Two may hold any amount: else nothing large would ever be merged.
+                    && (held_bytes + held <= rules.max_held_bytes || batch.len() < 2) =>
+            {
                 fresh_bytes += fresh;
+                held_bytes += held;
                 batch.push(at);
             }
             _ => {
-                fresh_bytes = fresh;
+                (fresh_bytes, held_bytes) = (fresh, held);
                 batches.push(vec![at]);
             }
         }
@@ -187,12 +216,13 @@ mod tests {
         min_merged: 3,
         max_inputs: 6,
         max_fresh_bytes: 100,
+        max_held_bytes: 60,
         target_bytes: 1000,
         settle_ns: 10,
     };
 
     fn files(of: &[(u8, u64)]) -> Vec<Candidate> {
-        of.iter().map(|&(level, size)| Candidate { level, size }).collect()
+        of.iter().map(|&(level, size)| Candidate { level, size, held_bytes: 0 }).collect()
     }
 
     fn check(of: &[(u8, u64)], state: State, expected: &[(&[usize], u8)]) {
@@ -227,6 +257,31 @@ mod tests {
         check(&[(3, 900), (0, 10), (0, 10)], State::Settled, &[(&[1, 2], 4)]);
         check(&[(3, 900), (0, 10), (4, 250)], State::Settled, &[(&[0, 1, 2], 5)]);
         check(&[(3, 900), (0, 10)], State::Closed, &[(&[0, 1], 4)]);
+    }
+
+    #[test]
+    fn what_holds_much_memory_is_merged_by_few() {
+        let held = |of: &[u64]| -> Vec<Candidate> {
+            of.iter().map(|&held_bytes| Candidate { level: 1, size: 1, held_bytes }).collect()
+        };
+        let check = |of: &[u64], expected: &[&[usize]]| {
+            let merges = within(&held(of), State::Closed, &RULES);
+            let found: Vec<&[usize]> = merges.iter().map(|merge| &*merge.inputs).collect();
+            assert_eq!(found, expected, "{of:?}");
+        };
+        check(&[20; 5], &[&[0, 1, 2]]);
+        check(&[70; 5], &[&[0, 1], &[2, 3]]);
+        check(&[70, 10, 10, 40, 10], &[&[2, 3, 4]]);
+    }
+
+    #[test]
+    fn what_is_wide_does_not_wait_for_company() {
+        let oldest = |of: &[(u8, u64)]| oldest_fresh(&files(of), &RULES).map(|merge| merge.inputs);
+        assert_eq!(oldest(&[(1, 5), (2, 5)]), None);
+        assert_eq!(oldest(&[(1, 5), (0, 5)]), Some(vec![1]));
+        assert_eq!(oldest(&[(0, 60), (0, 30), (0, 30)]), Some(vec![0, 1]));
+        assert_eq!(RULES.for_window(Window::Wide).max_held_bytes, 30);
+        assert_eq!(RULES.for_window(Window::Hour(1)), RULES);
     }
 
     #[test]

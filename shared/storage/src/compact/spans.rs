@@ -5,7 +5,7 @@ use std::ops::Range;
 use futures::stream::TryStreamExt as _;
 use model::SpanColumns;
 
-use super::outputs::{Finished, Job, Merged, Slices, ZSTD_LEVEL};
+use super::outputs::{Finished, Held, Job, Merged, Slices, ZSTD_LEVEL};
 use crate::block::spans::merged::{self, SpanMerge, SpanRun, SpanWriter, WrittenSpans};
 use crate::block::spans::{self, ChunkTable, Parts, Projection};
 use crate::index::{Places, Window};
@@ -98,7 +98,9 @@ async fn merge_into(
 ) -> Result<()> {
     let n_fresh = fresh.len();
     let mut merge = SpanMerge::new(n_fresh + cursors.len());
+    let mut held = Held::new(n_fresh + cursors.len());
     for (input, columns) in fresh.into_iter().enumerate() {
+        held.note(input, columns.memory_bytes());
         merge.feed(input, Some(SpanRun::sorted(columns)));
     }
     let mut writer = SpanWriter::new(ZSTD_LEVEL);
@@ -108,6 +110,7 @@ async fn merge_into(
                 Some(cursor) => cursor.next(job).await?,
                 None => None,
             };
+            held.note(starved, run.as_ref().map_or(0, SpanRun::memory_bytes));
             merge.feed(starved, run);
         }
         let has_more = merge.write(&mut writer, job.target_bytes as usize);
@@ -122,6 +125,7 @@ async fn merge_into(
     }
     close(job, window, writer, merged).await?;
     merged.n_duplicates += merge.n_duplicates;
+    merged.peak_held_bytes = merged.peak_held_bytes.max(held.peak());
     Ok(())
 }
 

@@ -1,11 +1,12 @@
 //! What the index says of a file.
 //!
 //! ```text
-//! item     = u8 version  u8 flags  varint rows  varint size  i64 LE least start
+//! item     = u8 version  u8 flags  varint rows  varint size  varint held  i64 LE least start
 //!            varint greatest start − least start  zigzag least duration  zigzag greatest duration
 //!            section traces  section places  section services  section operations
 //! version  = 1: a file of one request   2: a merged file, whose traces are an empty section
 //! flags    = 1: some span has the status error   2: services are not listed, there are too many
+//! held     = bytes of memory for the part that a merge decodes at once
 //! section  = varint length  bytes
 //! traces, operations = a set of fingerprints
 //! places   = version 1: chunks   2: varint position of the directory  varint its length
@@ -47,6 +48,8 @@ pub struct Descriptor {
     pub rows: u64,
     /// Length of the object in bytes.
     pub size: u64,
+    /// Bytes of memory for the part that a merge decodes at once: the file of a request, the largest unit of a merged one.
+    pub held_bytes: u64,
     /// Least start, ns since the epoch.
     pub min_start_ns: i64,
     /// Greatest start.
@@ -126,6 +129,7 @@ impl Descriptor {
         Self {
             rows: columns.len() as u64,
             size: 0,
+            held_bytes: columns.memory_bytes() as u64,
             min_start_ns,
             max_start_ns,
             min_duration_ns,
@@ -142,6 +146,7 @@ impl Descriptor {
     /// Extends the description to another unit.
     pub(crate) fn reach(&mut self, unit: &Self) {
         self.rows += unit.rows;
+        self.held_bytes = self.held_bytes.max(unit.held_bytes);
         self.min_start_ns = self.min_start_ns.min(unit.min_start_ns);
         self.max_start_ns = self.max_start_ns.max(unit.max_start_ns);
         self.min_duration_ns = self.min_duration_ns.min(unit.min_duration_ns);
@@ -200,6 +205,7 @@ impl Descriptor {
         out.extend([version, flags]);
         write_varint(&mut out, self.rows);
         write_varint(&mut out, self.size);
+        write_varint(&mut out, self.held_bytes);
         out.extend_from_slice(&self.min_start_ns.to_le_bytes());
         write_varint(&mut out, self.max_start_ns.wrapping_sub(self.min_start_ns) as u64);
         write_varint(&mut out, zigzag(self.min_duration_ns));
@@ -268,6 +274,7 @@ fn names_of(columns: &SpanColumns) -> Vec<(String, i32, String)> {
 pub struct Summary<'a> {
     pub rows: u64,
     pub size: u64,
+    pub held_bytes: u64,
     pub min_start_ns: i64,
     pub max_start_ns: i64,
     pub min_duration_ns: i64,
@@ -295,11 +302,13 @@ impl<'a> Summary<'a> {
         };
         let rows = read_varint(&mut bytes)?;
         let size = read_varint(&mut bytes)?;
+        let held_bytes = read_varint(&mut bytes)?;
         let start = take(&mut bytes, 8)?.try_into().expect("invariant: as many taken");
         let min_start_ns = i64::from_le_bytes(start);
         Ok(Self {
             rows,
             size,
+            held_bytes,
             min_start_ns,
             max_start_ns: min_start_ns.wrapping_add(read_varint(&mut bytes)? as i64),
             min_duration_ns: unzigzag(read_varint(&mut bytes)?),

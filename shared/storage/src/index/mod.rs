@@ -36,7 +36,7 @@ mod window_item;
 
 pub use descriptor::{Descriptor, MergedSpans, SpanUnit, Summary};
 pub use keys::{FileKey, TableLayout, WINDOW_REACH_NS, Window};
-pub use logs::{LogDescriptor, LogSummary};
+pub use logs::{LogDescriptor, LogSummary, LogUnit, MergedLogs};
 pub use places::Places;
 pub(crate) use retired::{AfterGrace, MAX_HEIRS, split_retired, write_retired};
 pub(crate) use series::hash_metric;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Signal, SpanColumns, TenantId};
+use model::transfer::LogTransfer;
+use model::{LogColumns, Signal, SpanColumns, TenantId};
 
 use super::index::{self, IndexedFile};
 use crate::block::logs;
@@ -128,8 +129,8 @@ async fn windows_of(store: &Store, tenant: &TenantId, signal: Signal) -> Result<
     Ok(stored.into_values().collect())
 }
 
-/// Reads every file of a tenant and compares it with the index: those of spans twice, through this crate's reader and
-/// through the `parquet` crate. Returns how many spans, samples and log records that were.
+/// Reads every file of a tenant and compares it with the index: those of spans and log records twice, through this crate's
+/// reader and through the `parquet` crate. Returns how many spans, samples and log records that were.
 ///
 /// # Errors
 /// As the stores; the first file that is missing, cut off, unreadable or read differently.
@@ -193,15 +194,33 @@ async fn verify_logs(store: &Store, tenant: &TenantId, file: &IndexedFile) -> Re
     let summary = LogSummary::parse(&file.item).map_err(|err| file.corrupt(err))?;
     let key = file.key.object(tenant);
     let bytes = store.objects.get(&key).await?.ok_or_else(|| Error::Missing { key: key.clone() })?;
-    let table = summary.chunks().map_err(|err| file.corrupt(err))?;
-    let found = logs::decode(&table, &Parts::whole(bytes.clone())).map_err(|err| file.corrupt(err))?;
-    if bytes.len() as u64 != summary.size || found.len() as u64 != summary.rows {
+    let parts = Parts::whole(bytes.clone());
+    let tables = match summary.places() {
+        Ok(Places::OfRequest(table)) => Ok(vec![table]),
+        Ok(Places::Merged(merged)) => {
+            let directory = bytes.get(merged.directory.start as usize..merged.directory.end as usize);
+            logs::merged::tables(directory.unwrap_or_default(), &merged)
+        }
+        Err(err) => Err(err),
+    };
+    let mut own = LogColumns::default();
+    for table in tables.map_err(|err| file.corrupt(err))? {
+        let unit = logs::decode(&table, &parts, Projection::ALL).map_err(|err| file.corrupt(err))?;
+        let mut transfer = LogTransfer::of(&unit);
+        (0..unit.len()).for_each(|row| own.push_row_of(&unit, row, &mut transfer));
+    }
+    let corrupt = |err| Error::corrupt(format!("object {key}"), err);
+    let other = reference::decode_logs(bytes.clone()).map_err(corrupt)?;
+    let difference = own.first_difference(&other);
+    if bytes.len() as u64 != summary.size || own.len() as u64 != summary.rows || difference.is_some() {
         let why = format!(
-            "{} bytes and {} log records where the index says {} and {}",
+            "{} bytes and {} log records where the index says {} and {}; {} by the parquet crate, others from {:?} on",
             bytes.len(),
-            found.len(),
+            own.len(),
             summary.size,
-            summary.rows
+            summary.rows,
+            other.len(),
+            difference
         );
         return Err(Error::corrupt(format!("object {key}"), why));
     }

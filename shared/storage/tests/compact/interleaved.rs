@@ -1,15 +1,16 @@
 //! Writing, merging, asking and dying in any order, against a model of what must and what may be there.
 //!
-//! Each seed is one history: requests with spans and samples, some sent again; passes of two compactors; time that passes;
+//! Each seed is one history: requests with spans, samples and log records, some sent again; passes of two compactors; time that passes;
 //! storage calls that fail before or after their effect. A question must find all that was acknowledged, exactly once, and
 //! nothing that was never sent. At the end, when all is well again, a repair pass leaves no object that nothing names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use model::logs::LogFields;
 use model::series::{SeriesBuilder, Temporality};
 use model::spans::SpanFields;
-use model::{MatchOp, Matcher, Signal, SpanColumns, SpanId, TraceId};
+use model::{LogColumns, MatchOp, Matcher, Signal, SpanColumns, SpanId, TraceId};
 use storage::Store;
 use storage::compact::{self, Settings};
 use storage::faults::Faults;
@@ -26,33 +27,47 @@ const N_SERIES: u64 = 6;
 
 type Span = (u8, u8, i64);
 type Sample = (u64, i64);
+/// The number of its request and its own, and its time.
+type Record = (u32, i64);
 
 /// What was sent, and what of it was acknowledged.
 #[derive(Default)]
-struct Model {
+pub(super) struct Model {
     spans: BTreeMap<Span, bool>,
     samples: BTreeMap<Sample, bool>,
+    records: BTreeMap<Record, bool>,
+    /// The numbers of requests with log records, and of those that were sent more than once.
+    requests: BTreeSet<u64>,
+    again: BTreeSet<u64>,
 }
 
 /// A request that may be sent again.
 #[derive(Clone)]
-enum Request {
+pub(super) enum Request {
     Spans(u64, Vec<Span>),
     Samples(u64, Vec<Sample>),
+    Records(u64, Vec<Record>),
 }
 
-fn request(random: &mut Random, number: u64) -> Request {
+pub(super) fn request(random: &mut Random, number: u64) -> Request {
     let hour = FIRST_HOUR + random.below(5) as i64;
     let time_ms = |random: &mut Random| hour * HOUR_MS + random.below(200) as i64 * 15_000;
     let n = 1 + random.below(8);
-    if random.below(2) == 0 {
-        let span = |random: &mut Random| {
-            (random.below(u64::from(N_TRACES)) as u8, random.below(5) as u8 + 1, time_ms(random))
-        };
-        Request::Spans(number, (0..n).map(|_| span(random)).collect())
-    } else {
-        let sample = |random: &mut Random| (random.below(N_SERIES), time_ms(random));
-        Request::Samples(number, (0..n).map(|_| sample(random)).collect())
+    match random.below(3) {
+        0 => {
+            let span = |random: &mut Random| {
+                (random.below(u64::from(N_TRACES)) as u8, random.below(5) as u8 + 1, time_ms(random))
+            };
+            Request::Spans(number, (0..n).map(|_| span(random)).collect())
+        }
+        1 => {
+            let sample = |random: &mut Random| (random.below(N_SERIES), time_ms(random));
+            Request::Samples(number, (0..n).map(|_| sample(random)).collect())
+        }
+        _ => {
+            let record = |at: u64| (number as u32 * 100 + at as u32, time_ms(random));
+            Request::Records(number, (0..n).map(record).collect())
+        }
     }
 }
 
@@ -62,7 +77,7 @@ fn value(sample: Sample) -> f64 {
 }
 
 impl Request {
-    async fn send(&self, writer: &Writer, now_s: u64) -> bool {
+    pub(super) async fn send(&self, writer: &Writer, now_s: u64) -> storage::Result<()> {
         match self {
             Self::Spans(number, spans) => {
                 let mut columns = SpanColumns::default();
@@ -78,7 +93,7 @@ impl Request {
                 }
                 let content = content_hash(&tenant(), Signal::Traces, &number.to_le_bytes());
                 let encoded = storage::block::spans::encode(&columns);
-                writer.spans(&tenant(), content, encoded, now_s, &Arc::default()).await.is_ok()
+                writer.spans(&tenant(), content, encoded, now_s, &Arc::default()).await.map(|_| ())
             }
             Self::Samples(number, samples) => {
                 let mut builder = SeriesBuilder::default();
@@ -90,12 +105,25 @@ impl Request {
                 }
                 let content = content_hash(&tenant(), Signal::Metrics, &number.to_le_bytes());
                 let encoded = storage::block::series::encode(&builder.finish()).expect("samples");
-                writer.series(&tenant(), content, encoded, now_s, &Arc::default()).await.is_ok()
+                writer.series(&tenant(), content, encoded, now_s, &Arc::default()).await.map(|_| ())
+            }
+            Self::Records(number, records) => {
+                let mut columns = LogColumns::default();
+                for &(own, time_ms) in records {
+                    let service = ["s", "t"][own as usize % 2];
+                    let origin = columns.origins.intern_resource(service, "", "");
+                    let fields =
+                        LogFields { time_ns: time_ms * 1_000_000, flags: own, ..LogFields::default() };
+                    columns.push_record(&fields, origin);
+                }
+                let content = content_hash(&tenant(), Signal::Logs, &number.to_le_bytes());
+                let encoded = storage::block::logs::encode(&columns);
+                writer.logs(&tenant(), content, encoded, now_s, &Arc::default()).await.map(|_| ())
             }
         }
     }
 
-    fn note(&self, model: &mut Model, is_acknowledged: bool) {
+    pub(super) fn note(&self, model: &mut Model, is_acknowledged: bool) {
         match self {
             Self::Spans(_, spans) => {
                 for span in spans {
@@ -105,6 +133,14 @@ impl Request {
             Self::Samples(_, samples) => {
                 for sample in samples {
                     *model.samples.entry(*sample).or_default() |= is_acknowledged;
+                }
+            }
+            Self::Records(number, records) => {
+                if !model.requests.insert(*number) {
+                    model.again.insert(*number);
+                }
+                for record in records {
+                    *model.records.entry(*record).or_default() |= is_acknowledged;
                 }
             }
         }
@@ -122,7 +158,7 @@ fn check<T: Ord + Copy + std::fmt::Debug>(found: &[T], sent: &BTreeMap<T, bool>,
     }
 }
 
-async fn ask(store: &Store, model: &Model, what: &str) {
+pub(super) async fn ask(store: &Store, model: &Model, what: &str) {
     let ids: Vec<TraceId> = (1..=N_TRACES).map(|n| TraceId([n; 16])).collect();
     let found = read::traces_by_id(store, &tenant(), &ids, &Limits::default()).await.expect(what);
     let mut spans: Vec<Span> = Vec::new();
@@ -149,6 +185,20 @@ async fn ask(store: &Store, model: &Model, what: &str) {
         }
     }
     check(&samples, &model.samples, what);
+    let mut records: BTreeSet<Record> = BTreeSet::new();
+    for (_, columns) in super::logs::stored(store).await {
+        let of_file: Vec<Record> =
+            columns.iter().map(|record| (record.flags, record.time_ns / 1_000_000)).collect();
+        let of_itself: BTreeMap<Record, bool> = of_file.iter().map(|&record| (record, true)).collect();
+        check(&of_file, &of_itself, what);
+        for record in of_file {
+            // What came again may wait in a run of its own; its identity says that it is a copy.
+            let may_be_copy = model.again.contains(&u64::from(record.0 / 100));
+            assert!(records.insert(record) || may_be_copy, "{what}: {record:?} is in two files");
+        }
+    }
+    let records: Vec<Record> = records.into_iter().collect();
+    check(&records, &model.records, what);
 }
 
 async fn history(seed: u64) {
@@ -168,7 +218,7 @@ async fn history(seed: u64) {
                     n if n > 0 && random.below(4) == 0 => sent[random.below(n) as usize].clone(),
                     n => request(&mut random, n),
                 };
-                let is_acknowledged = request.send(&writer, now_s).await;
+                let is_acknowledged = request.send(&writer, now_s).await.is_ok();
                 request.note(&mut model, is_acknowledged);
                 sent.push(request);
             }

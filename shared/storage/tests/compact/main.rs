@@ -1,6 +1,9 @@
 //! Merging: whatever the files are merged into, every question has the answer it had before.
 
 mod interleaved;
+mod logs;
+mod memory;
+mod outage;
 mod series;
 mod spans;
 

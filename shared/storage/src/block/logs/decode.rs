@@ -3,43 +3,76 @@
 use model::logs::BodyKind;
 use model::{LogColumns, SpanId, TraceId};
 
-use super::{ChunkTable, LEAVES, Parts, column};
+use super::{ChunkTable, LEAVES, Parts, Projection, column};
 use crate::block::columns::{narrow, read_attributes, read_nullable, read_optional_ids};
 use crate::block::parquet::Invalid;
 use crate::block::parquet::read::{Pages, Repetition};
 
-/// The records of a whole file with these chunks.
+/// The columns in `projection` of a file or a unit with these chunks; all others stay empty. The two columns of bodies
+/// are read together, and so are the six of attributes.
 ///
 /// # Errors
 /// The bytes are not a file of this layout, or parts are missing.
-pub fn decode(table: &ChunkTable, parts: &Parts) -> Result<LogColumns, Invalid> {
-    if table.chunks.len() != column::COUNT {
+pub fn decode(table: &ChunkTable, parts: &Parts, projection: Projection) -> Result<LogColumns, Invalid> {
+    // A unit of a merged file has the identities of its rows behind these.
+    if table.chunks.len() < column::COUNT {
         return Err(Invalid("file has another number of columns"));
     }
-    let read = |column: usize| -> Result<Pages, Invalid> {
+    let read = |column: usize| -> Result<Option<Pages>, Invalid> {
+        if !projection.has(column) {
+            return Ok(None);
+        }
         let leaf = &LEAVES[column];
         let chunk = table.open(parts, column)?;
         // Typed values of attributes repeat as their keys do.
         let repetition =
             if column::ATTRIBUTE_VALUES.contains(&column) { Repetition::Skip } else { Repetition::Read };
-        chunk.pages(leaf.max_repetition, leaf.max_definition, repetition)
+        chunk.pages(leaf.max_repetition, leaf.max_definition, repetition).map(Some)
     };
-    let mut columns = LogColumns {
-        time_ns: known_times(&read(column::TIME)?)?,
-        observed_time_ns: known_times(&read(column::OBSERVED_TIME)?)?,
-        severity_number: read(column::SEVERITY_NUMBER)?.i32s()?,
-        severity_text: read_nullable(&read(column::SEVERITY_TEXT)?, 1)?,
-        event_name: read_nullable(&read(column::EVENT_NAME)?, 1)?,
-        trace_id: read_optional_ids(&read(column::TRACE_ID)?)?.into_iter().map(TraceId).collect(),
-        span_id: read_optional_ids(&read(column::SPAN_ID)?)?.into_iter().map(SpanId).collect(),
-        flags: narrow(&read(column::FLAGS)?)?,
-        dropped_attributes_count: narrow(&read(column::DROPPED_ATTRIBUTES)?)?,
-        ..LogColumns::default()
-    };
-    read_bodies(&mut columns, &read(column::BODY)?, &read(column::BODY_JSON)?)?;
+    let mut columns = LogColumns::default();
+    if let Some(pages) = read(column::TIME)? {
+        columns.time_ns = known_times(&pages)?;
+    }
+    let n_rows = columns.time_ns.len();
+    let fits = |len: usize| if len == n_rows { Ok(()) } else { Err(Invalid("columns differ in length")) };
+    if let Some(pages) = read(column::OBSERVED_TIME)? {
+        columns.observed_time_ns = known_times(&pages)?;
+        fits(columns.observed_time_ns.len())?;
+    }
+    if let Some(pages) = read(column::SEVERITY_NUMBER)? {
+        columns.severity_number = pages.i32s()?;
+        fits(columns.severity_number.len())?;
+    }
+    if let Some(pages) = read(column::TRACE_ID)? {
+        columns.trace_id = read_optional_ids(&pages)?.into_iter().map(TraceId).collect();
+        fits(columns.trace_id.len())?;
+    }
+    if let Some(pages) = read(column::SPAN_ID)? {
+        columns.span_id = read_optional_ids(&pages)?.into_iter().map(SpanId).collect();
+        fits(columns.span_id.len())?;
+    }
+    let counts = [
+        (column::FLAGS, &mut columns.flags),
+        (column::DROPPED_ATTRIBUTES, &mut columns.dropped_attributes_count),
+    ];
+    for (column, numbers) in counts {
+        if let Some(pages) = read(column)? {
+            *numbers = narrow(&pages)?;
+            fits(numbers.len())?;
+        }
+    }
+    if let (Some(text), Some(json)) = (read(column::BODY)?, read(column::BODY_JSON)?) {
+        read_bodies(&mut columns, &text, &json)?;
+        fits(columns.body.kind.len())?;
+    }
     let origins = &mut columns.origins;
-    (origins.service.dictionary, origins.service.rows) = read(column::SERVICE_NAME)?.strings()?;
+    if let Some(pages) = read(column::SERVICE_NAME)? {
+        (origins.service.dictionary, origins.service.rows) = pages.strings()?;
+        fits(origins.service.len())?;
+    }
     let texts = [
+        (column::SEVERITY_TEXT, &mut columns.severity_text),
+        (column::EVENT_NAME, &mut columns.event_name),
         (column::SCOPE_NAME, &mut origins.scope_name),
         (column::SCOPE_VERSION, &mut origins.scope_version),
         (column::RESOURCE_ATTRIBUTES, &mut origins.resource),
@@ -47,38 +80,13 @@ pub fn decode(table: &ChunkTable, parts: &Parts) -> Result<LogColumns, Invalid> 
         (column::SCOPE_META, &mut origins.scope_meta),
     ];
     for (column, text) in texts {
-        *text = read_nullable(&read(column)?, 1)?;
+        if let Some(pages) = read(column)? {
+            *text = read_nullable(&pages, 1)?;
+            fits(text.rows.len())?;
+        }
     }
-    let n_rows = columns.time_ns.len();
-    read_attributes(
-        &mut columns.attributes,
-        &|column| read(column).map(Some),
-        column::ATTRIBUTE_KEY,
-        n_rows,
-    )?;
-    let origins = &columns.origins;
-    let lengths = [
-        columns.observed_time_ns.len(),
-        columns.severity_number.len(),
-        columns.severity_text.len(),
-        columns.event_name.len(),
-        columns.body.kind.len(),
-        columns.trace_id.len(),
-        columns.span_id.len(),
-        columns.flags.len(),
-        columns.dropped_attributes_count.len(),
-        origins.service.len(),
-        origins.scope_name.len(),
-        origins.scope_version.len(),
-        origins.resource.len(),
-        origins.resource_meta.len(),
-        origins.scope_meta.len(),
-    ];
-    if lengths.iter().all(|&len| len == n_rows) {
-        Ok(columns)
-    } else {
-        Err(Invalid("columns differ in length"))
-    }
+    read_attributes(&mut columns.attributes, &read, column::ATTRIBUTE_KEY, n_rows)?;
+    Ok(columns)
 }
 
 /// Times whose nulls are 0.

@@ -18,7 +18,7 @@ pub fn encode(columns: &LogColumns) -> EncodedLogs {
     EncodedLogs { bytes, descriptor }
 }
 
-fn write_chunks(w: &mut ChunkWriter, columns: &LogColumns) -> Vec<Chunk> {
+pub(super) fn write_chunks(w: &mut ChunkWriter, columns: &LogColumns) -> Vec<Chunk> {
     let flat = Levels::flat(columns.len());
     let origins = &columns.origins;
     let mut chunks = Vec::with_capacity(column::COUNT);

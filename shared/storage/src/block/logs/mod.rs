@@ -18,8 +18,8 @@
 //! | `flags`, `dropped_attributes_count` | int64 | |
 //! | `resource_meta`, `scope_meta` | JSON | what else OTLP says of them; null for nothing |
 //!
-//! [`encode()`] writes a file, [`decode()`] reads it. The order of records and of attributes is kept. The file's metadata
-//! has `spandrel.layout` = `logs/1`.
+//! [`encode()`] writes a file, [`decode()`] reads columns of it. The order of records and of attributes is kept. The file's
+//! metadata has `spandrel.layout` = `logs/1`. [`merged`] has the files that these become.
 
 use std::sync::LazyLock;
 
@@ -31,8 +31,9 @@ use crate::index::LogDescriptor;
 
 mod decode;
 mod encode;
+pub mod merged;
 
-pub use super::parts::{ChunkTable, Parts};
+pub use super::parts::{ChunkTable, Parts, Projection};
 pub use decode::decode;
 pub use encode::encode;
 
@@ -41,7 +42,7 @@ pub const LAYOUT: &str = "logs/1";
 
 use Occurs::{Optional, Repeated, Required};
 
-const NODES: &[Node] = &[
+pub(super) const NODES: &[Node] = &[
     Node::leaf("time", Optional, Logical::TimestampNs, Physical::Int64),
     Node::leaf("observed_time", Optional, Logical::TimestampNs, Physical::Int64),
     Node::leaf("severity_number", Required, Logical::None, Physical::Int32),

@@ -227,6 +227,11 @@ impl SpanRun {
         if run.order.is_sorted() { Ok(run) } else { Err(Invalid("rows are not in order")) }
     }
 
+    /// About how many bytes the spans take.
+    pub fn memory_bytes(&self) -> usize {
+        self.columns.memory_bytes()
+    }
+
     fn key(&self) -> Option<SpanKey> {
         let row = *self.order.get(self.next)? as usize;
         let columns = &self.columns;
