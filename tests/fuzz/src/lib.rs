@@ -1,8 +1,8 @@
 //! What the fuzz targets share: what has to hold for every request that a decoder accepts.
 
 use storage::block::logs;
-use storage::index::Places;
 use storage::block::spans::{Parts, Projection, decode, encode};
+use storage::index::Places;
 use wire::otlp::{self, DecodedTraces, Format, JsonStyle};
 use wire::{Error, Limits};
 
