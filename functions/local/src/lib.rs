@@ -3,17 +3,20 @@
 //! - [`serve`]: the server. Stores → roles' routers → listeners; a clean stop.
 //! - [`inspect`]: what is stored. [`compact`]: merging, once or by a ticker.
 //!   [`repair`]: what crashes left behind. [`cost`]: what it costs.
+//! - [`export`], [`tables`]: for other engines.
 //! - [`mod@bench`], [`traffic`], [`demo`]: made-up telemetry, to measure with and to look at.
 
 pub mod bench;
 pub mod compact;
 pub mod cost;
 pub mod demo;
+pub mod export;
 pub mod inspect;
 pub mod repair;
 pub mod serve;
 mod stores;
 mod table;
+pub mod tables;
 pub mod traffic;
 
 use std::process::ExitCode;
@@ -43,6 +46,10 @@ enum Command {
     Compact(compact::Args),
     /// Show what crashes left behind, and remove it when told
     Repair(repair::Args),
+    /// Write samples as plain Parquet, a row each, for other engines
+    Export(export::Args),
+    /// Print definitions of tables over the stored files, for Glue and Athena
+    Tables(tables::Args),
     /// Price what is stored, a planned load or a day of requests
     Cost(cost::Args),
     /// Measure this program on this machine
@@ -56,6 +63,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Inspect(args) => exit_code(inspect::run(&args)),
         Command::Compact(args) => exit_code(compact::run(&args)),
         Command::Repair(args) => exit_code(repair::run(&args)),
+        Command::Export(args) => exit_code(export::run(&args)),
+        Command::Tables(args) => exit_code(tables::run(&args)),
         Command::Cost(args) => exit_code(cost::run(&args)),
         Command::Bench(args) => bench::run(args),
     }

@@ -9,6 +9,7 @@
 //! - [`mod@write`]: object first, index second.
 //! - [`read`]: plan, fetch, evaluate.
 //! - [`compact`]: many small files into few large ones.
+//! - [`export`]: samples for other engines.
 //! - [`metered`]: counts each call and byte.
 //! - `latency`: a far store, for measuring.
 //! - `aws`: clients of the two services.
@@ -16,6 +17,7 @@
 
 pub mod block;
 pub mod compact;
+pub mod export;
 pub mod index;
 pub mod kv;
 mod latency;

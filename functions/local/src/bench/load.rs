@@ -1,5 +1,5 @@
-//! `bench load`: requests over a few kept-alive connections into a server on this machine: traces by OTLP, or metrics
-//! by remote write.
+//! `bench load`: requests over a few kept-alive connections into a server on this machine: traces or log records by OTLP,
+//! or metrics by remote write.
 //!
 //! Bodies are generated and compressed before the clock starts; a load too large for memory is sent in rounds, and
 //! the clock stands still between them. Spans end, and samples are scraped, shortly before now. A connection sends its next body when the one
@@ -19,6 +19,7 @@ use serde_json::json;
 use super::report::{Report, number, number_or_dash, row};
 use super::{Error, Loopback, Result, proc, quantile};
 use crate::traffic::client::{Answer, Client, NoAnswer, gzip, snappy};
+use crate::traffic::logs::{Lines, RECORDS_PER_SECOND};
 use crate::traffic::scrapes::{Protocol, SCRAPE_MS, Scrapes};
 use crate::traffic::{DEFAULT_TRACES_PER_SECOND, MEAN_SPANS_PER_TRACE, Traffic};
 
@@ -38,6 +39,8 @@ enum Signal {
     Metrics,
     /// The same series by OTLP, gzip, as a Collector batches them: histograms are one point each
     OtlpMetrics,
+    /// Log records by OTLP, gzip
+    Logs,
 }
 
 impl Signal {
@@ -46,6 +49,7 @@ impl Signal {
         match self {
             Self::Traces => "spans",
             Self::Metrics | Self::OtlpMetrics => "samples",
+            Self::Logs => "records",
         }
     }
 
@@ -54,6 +58,7 @@ impl Signal {
             Self::Traces => "/v1/traces",
             Self::Metrics => "/api/v1/write",
             Self::OtlpMetrics => "/v1/metrics",
+            Self::Logs => "/v1/logs",
         }
     }
 }
@@ -67,10 +72,10 @@ pub(super) struct Args {
     /// Where the server takes OTLP/HTTP and remote write; loopback only
     #[arg(long, default_value = "http://127.0.0.1:4318")]
     endpoint: Loopback,
-    /// Spans in a request
+    /// Spans or log records in a request
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     spans_per_request: u32,
-    /// Spans or samples in all, rounded up to whole requests
+    /// Spans, samples or log records in all, rounded up to whole requests
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     total: u64,
     /// Connections, each with one request under way
@@ -117,6 +122,7 @@ struct Raw {
 enum Source {
     Traces { traffic: Box<Traffic>, n_spans: usize },
     Metrics { scrapes: Box<Scrapes>, ready: VecDeque<(Vec<u8>, usize)> },
+    Logs { lines: Box<Lines>, n_records: usize },
 }
 
 impl Source {
@@ -130,6 +136,12 @@ impl Source {
                 let traffic_s = in_all / (MEAN_SPANS_PER_TRACE * DEFAULT_TRACES_PER_SECOND);
                 let start_ns = now_ns - ((traffic_s * 1.05 + 1.0) * 1e9) as i64;
                 (Self::Traces { traffic: Box::new(Traffic::new(args.seed, start_ns)), n_spans }, start_ns)
+            }
+            Signal::Logs => {
+                let n_records = args.spans_per_request as usize;
+                let traffic_s = args.total.next_multiple_of(n_records as u64) as f64 / RECORDS_PER_SECOND;
+                let start_ns = now_ns - ((traffic_s * 1.05 + 1.0) * 1e9) as i64;
+                (Self::Logs { lines: Box::new(Lines::new(args.seed, start_ns)), n_records }, start_ns)
             }
             Signal::Metrics | Signal::OtlpMetrics => {
                 let is_otlp = args.signal == Signal::OtlpMetrics;
@@ -149,6 +161,10 @@ impl Source {
                 let request = traffic.next_request(*n_spans);
                 let n_items = request.n_spans();
                 Raw { request_idx, body: request.body, ids: request.ids, n_items }
+            }
+            Self::Logs { lines, n_records } => {
+                let body = lines.next_request(*n_records);
+                Raw { request_idx, body, ids: Vec::new(), n_items: *n_records }
             }
             Self::Metrics { scrapes, ready } => loop {
                 if let Some((body, n_items)) = ready.pop_front() {
@@ -251,7 +267,7 @@ fn prepare(source: &mut Source, args: &Args, first_idx: usize, n_items_left: u64
             let body = |raw: &Raw| Body {
                 request_idx: raw.request_idx,
                 compressed: match args.signal {
-                    Signal::Traces | Signal::OtlpMetrics => gzip(&raw.body, 6),
+                    Signal::Traces | Signal::OtlpMetrics | Signal::Logs => gzip(&raw.body, 6),
                     Signal::Metrics => snappy(&raw.body),
                 },
                 ids: if args.record.is_some() { raw.ids.clone() } else { Vec::new() },
@@ -333,7 +349,7 @@ impl Round<'_> {
         let path = self.signal.path();
         let answer = async {
             match self.signal {
-                Signal::Traces | Signal::OtlpMetrics => {
+                Signal::Traces | Signal::OtlpMetrics | Signal::Logs => {
                     client.post_traces(path, body.compressed.clone()).await
                 }
                 Signal::Metrics => client.post_samples(path, body.compressed.clone()).await,

@@ -21,6 +21,7 @@
 mod attributes;
 pub(crate) mod client;
 mod failures;
+pub mod logs;
 mod pods;
 mod proto;
 mod random;

@@ -1,5 +1,6 @@
 //! Merging: whatever the files are merged into, every question has the answer it had before.
 
+mod export;
 mod interleaved;
 mod logs;
 mod memory;

@@ -87,7 +87,7 @@ const fn node(name: &'static str, occurs: Occurs, logical: Logical, content: Con
 
 const TEXT: Content = Content::Leaf(Physical::ByteArray);
 
-const NODES: &[Node] = &[
+pub(super) const NODES: &[Node] = &[
     node("metric", Required, Logical::String, TEXT),
     node("labels", Required, Logical::Map, Content::Group(1)),
     node("key_value", Repeated, Logical::None, Content::Group(2)),

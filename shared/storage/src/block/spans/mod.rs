@@ -48,7 +48,7 @@ pub const LAYOUT: &str = "spans/1";
 
 use Occurs::{Optional, Repeated, Required};
 
-const NODES: &[Node] = &[
+pub(super) const NODES: &[Node] = &[
     Node::id("trace_id", Required, 16),
     Node::leaf("start_time", Required, Logical::TimestampNs, Physical::Int64),
     Node::number("duration_ns"),

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use model::series::{Exemplar, HistogramSample};
+use model::series::{Exemplar, HistogramSample, Temporality};
 
 use super::super::chunk::{self, Chunk, ENOUGH_SAMPLES, Samples};
 use super::super::key::Identity;
@@ -132,6 +132,33 @@ impl MergedSeries {
             min_time_ms,
             max_time_ms,
         });
+    }
+
+    /// Its metric, its other labels, ascending by name, and how its samples relate to each other.
+    pub fn identity(&self) -> (String, Vec<(String, String)>, Temporality) {
+        let identity = Identity::of(&self.key);
+        let labels = identity.labels().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+        (identity.metric.into_owned(), labels, identity.temporality)
+    }
+
+    /// Its samples, ascending by time.
+    ///
+    /// # Errors
+    /// What was merged is corrupt.
+    pub fn samples(&self) -> Result<Samples, Invalid> {
+        let mut all = Samples::default();
+        for chunk in chunk::chunks(&self.samples.chunks) {
+            chunk?.read_all(&mut all)?;
+        }
+        Ok(all)
+    }
+
+    /// Its native histograms, ascending by time.
+    ///
+    /// # Errors
+    /// What was merged is corrupt.
+    pub fn histograms(&self) -> Result<Vec<HistogramSample>, Invalid> {
+        histograms::decode(&self.samples.histograms)
     }
 
     /// The parts of the series by time: the number of its slice of `width_ms`, counted from the epoch, and what it has

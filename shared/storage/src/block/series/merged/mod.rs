@@ -43,7 +43,7 @@ pub const LAYOUT: &str = "series/2";
 const TIMESTAMP: Content = Content::Leaf(Physical::Int64);
 const BYTES: Content = Content::Leaf(Physical::ByteArray);
 
-const NODES: &[Node] = &[
+pub(in crate::block) const NODES: &[Node] = &[
     node("metric", Required, Logical::String, TEXT),
     node("labels", Required, Logical::Map, Content::Group(1)),
     node("key_value", Repeated, Logical::None, Content::Group(2)),
