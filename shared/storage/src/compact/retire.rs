@@ -3,14 +3,19 @@
 //! First objects go, then their items, then the notes of it: whoever finds a note after a crash does it all again. Items go
 //! last because they tell a request that is sent again that its rows are stored.
 //!
+//! A file whose item has no mark is left alone: its request came again after all that was done, before the note of it went,
+//! or is being written now.
+//!
 //! Until then nobody may take an item for a living one. One whose heir has an item is passed over; so the items of merged
 //! files stay twice as long as those of requests, and these need no more than their removal. Merged files that are due
-//! together may be heirs of each other: their items first say that their rows are gone.
+//! together may be heirs of each other: their items first say that their rows are gone, and go after those of requests.
+
+use std::collections::BTreeSet;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use crate::index::{AfterGrace, keys, write_retired};
-use crate::kv::{Condition, Key, NewItem, SortRange};
+use crate::index::{AfterGrace, keys, split_retired, write_retired};
+use crate::kv::{Condition, Item, Key, NewItem, SortRange};
 use crate::{Error, Result, Store};
 
 /// How many deletions are under way at once.
@@ -27,28 +32,46 @@ pub(super) async fn delete_due(store: &Store, now_s: u64) -> Result<u64> {
     let range = SortRange { start: "", end: Some(&end) };
     let page = store.table.range(keys::RETIRED_PARTITION, range, None, MAX_NOTES).await?;
     let mut files: Vec<(Key, String)> = Vec::new();
-    let mut merged: Vec<Key> = Vec::new();
+    let mut merged: BTreeSet<Key> = BTreeSet::new();
     for (sort, item) in &page.items {
         let due = AfterGrace::parse(&item.value)
             .map_err(|err| Error::corrupt(format!("note of retired files {sort}"), err))?;
         for (file, item, object) in due.files() {
             if file.level > 0 {
-                merged.push(item.clone());
+                merged.insert(item.clone());
             }
             files.push((item, object));
         }
     }
+    let files = marked(store, files).await?;
+    merged.retain(|item| files.binary_search_by(|(other, _)| other.cmp(item)).is_ok());
     // All of one step before the next.
     let gone = NewItem::lasting(write_retired(&[], &[]));
     let mark = |item: Key| store.table.put(item, gone.clone(), Condition::None);
-    let marks: Vec<_> = merged.into_iter().map(mark).collect();
+    let marks: Vec<_> = merged.iter().cloned().map(mark).collect();
     stream::iter(marks).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
     let objects: Vec<_> = files.iter().map(|(_, object)| store.objects.delete(object)).collect();
     stream::iter(objects).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
-    let items: Vec<_> = files.iter().map(|(item, _)| store.table.delete(item)).collect();
-    stream::iter(items).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
+    // Those of requests first: an item whose heir has none any more would be taken for a living one.
+    let (merged, fresh): (Vec<&Key>, Vec<&Key>) =
+        files.iter().map(|(item, _)| item).partition(|item| merged.contains(item));
+    for items in [fresh, merged] {
+        let items: Vec<_> = items.into_iter().map(|item| store.table.delete(item)).collect();
+        stream::iter(items).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
+    }
     for (sort, _) in page.items {
         store.table.delete(&Key::new(keys::RETIRED_PARTITION, sort)).await?;
     }
     Ok(files.len() as u64)
+}
+
+/// Those of these files whose items say that they are retired, each once.
+async fn marked(store: &Store, mut files: Vec<(Key, String)>) -> Result<Vec<(Key, String)>> {
+    files.sort_unstable();
+    files.dedup();
+    let keys: Vec<Key> = files.iter().map(|(item, _)| item.clone()).collect();
+    let items = store.table.batch_get(&keys).await?;
+    let is_marked =
+        |item: &Option<Item>| item.as_ref().is_some_and(|item| split_retired(&item.value).0.is_some());
+    Ok(files.into_iter().zip(&items).filter(|(_, item)| is_marked(item)).map(|(file, _)| file).collect())
 }
