@@ -357,6 +357,23 @@ fn delta_counters_add_up_from_the_start_of_the_window() {
 }
 
 #[test]
+fn of_two_values_for_one_time_in_one_request_the_greatest_counts() {
+    // Few samples and many are joined in different ways.
+    for n in [2, 40] {
+        let mut samples: Vec<(i64, f64)> = (0..n).map(|i| (1000 * i, 5.0)).collect();
+        samples.extend([(1000, 7.0), (0, 3.0)]);
+        let series = counter(&[("__name__", "x_total")], Temporality::Cumulative, &samples);
+        wait(async {
+            let store = memory();
+            write(&store, &[batch_of(std::slice::from_ref(&series))]).await;
+            let found = &selected(&store, "x_total", -1, 1000 * n).await[0];
+            assert_eq!(found.time_ms.len() as i64, n);
+            assert_eq!(found.value[..2], [5.0, 7.0], "{n} samples");
+        });
+    }
+}
+
+#[test]
 fn names_values_and_metadata_are_looked_up() {
     wait(async {
         let store = memory();
