@@ -20,4 +20,6 @@ def zip_of(name):
 
 def storage_variables(name):
     """Environment of both functions for the bucket and table of that name."""
-    return {"SPANDREL_OBJECT_STORE": f"s3://{name}/data", "SPANDREL_INDEX": f"dynamodb://{name}"}
+    # All of them run on this machine: none may keep files where another one looks for them.
+    stores = {"SPANDREL_OBJECT_STORE": f"s3://{name}/data", "SPANDREL_INDEX": f"dynamodb://{name}"}
+    return {**stores, "SPANDREL_CACHE_DIR": "off"}

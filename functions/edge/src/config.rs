@@ -3,8 +3,16 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::cache;
+
 /// Below the 30 s after which an HTTP API answers by itself.
 const DEFAULT_TIMEOUT_MS: u64 = 25_000;
+/// A function of 512 MB has as much to spare.
+const DEFAULT_CACHE_MEMORY_BYTES: u64 = 64 << 20;
+/// The one folder that a function can write to,
+const DEFAULT_CACHE_FOLDER: &str = "/tmp/spandrel-cache";
+/// which has 512 MB unless it is told otherwise.
+const DEFAULT_CACHE_DISK_BYTES: u64 = 384 << 20;
 
 /// What the environment says. Locations are read by [`crate::open`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +29,9 @@ pub struct Settings {
     pub ingest_timeout: Duration,
     /// `SPANDREL_MAX_BODY_BYTES`: the most bytes of a request's body, compressed and decompressed alike.
     pub max_body_bytes: usize,
+    /// `SPANDREL_CACHE_MEMORY_BYTES`, `SPANDREL_CACHE_DIR` (`off` for none), `SPANDREL_CACHE_DISK_BYTES`: what a query
+    /// function keeps of objects.
+    pub cache: cache::Settings,
     /// `SPANDREL_BASE_PATH`: what a custom domain's mapping puts in front of every path.
     pub base_path: String,
     /// `SPANDREL_RAW_PATH`: how the gateway hands over paths.
@@ -99,6 +110,15 @@ impl Settings {
         if index_shards == 0 {
             return Err(invalid("SPANDREL_INDEX_SHARDS", "0", "1 to 255"));
         }
+        let cache = cache::Settings {
+            memory_bytes: parsed(text, "SPANDREL_CACHE_MEMORY_BYTES", DEFAULT_CACHE_MEMORY_BYTES, "bytes")?,
+            folder: match text("SPANDREL_CACHE_DIR").as_deref() {
+                None => Some(DEFAULT_CACHE_FOLDER.into()),
+                Some("off") => None,
+                Some(folder) => Some(folder.into()),
+            },
+            disk_bytes: parsed(text, "SPANDREL_CACHE_DISK_BYTES", DEFAULT_CACHE_DISK_BYTES, "bytes")?,
+        };
         let milliseconds =
             |name| parsed(text, name, DEFAULT_TIMEOUT_MS, "milliseconds").map(Duration::from_millis);
         Ok(Self {
@@ -108,6 +128,7 @@ impl Settings {
             query_timeout: milliseconds("SPANDREL_QUERY_TIMEOUT_MS")?,
             ingest_timeout: milliseconds("SPANDREL_INGEST_TIMEOUT_MS")?,
             max_body_bytes: parsed(text, "SPANDREL_MAX_BODY_BYTES", 64 << 20, "bytes")?,
+            cache,
             base_path,
             raw_path,
         })
@@ -149,6 +170,20 @@ mod tests {
             error.to_string(),
             "environment variable SPANDREL_INDEX is not set; it takes a location such as dynamodb://table"
         );
+    }
+
+    #[test]
+    fn the_cache_is_as_told() {
+        let cache = |variables: &[(&str, &str)]| {
+            settings(&[&STORES[..], variables].concat()).expect("settings").cache
+        };
+        assert_eq!(cache(&[]).folder.as_deref(), Some(std::path::Path::new("/tmp/spandrel-cache")));
+        let told = [
+            ("SPANDREL_CACHE_DIR", "off"),
+            ("SPANDREL_CACHE_MEMORY_BYTES", "0"),
+            ("SPANDREL_CACHE_DISK_BYTES", "7"),
+        ];
+        assert_eq!(cache(&told), cache::Settings { memory_bytes: 0, folder: None, disk_bytes: 7 });
     }
 
     #[test]

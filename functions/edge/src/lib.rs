@@ -7,10 +7,12 @@
 //! - [`guard`]: the door.
 //! - [`lambda`]: events of API Gateway, function URLs and ALB to requests, responses to events.
 //! - [`open`]: stores from locations such as `s3://bucket/prefix`.
+//! - [`cache`]: what is kept of objects.
 //! - [`config`]: the environment of a Lambda function.
 //! - [`ledger`]: storage calls by function and tenant.
 //! - [`health`], [`metrics`], [`logging`], [`clock`].
 
+pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod guard;

@@ -9,6 +9,7 @@
 //! - [`mod@write`]: object first, index second.
 //! - [`read`]: plan, fetch, evaluate.
 //! - [`compact`]: many small files into few large ones.
+//! - [`cached`]: keeps what was read of objects.
 //! - [`export`]: samples for other engines.
 //! - [`metered`]: counts each call and byte.
 //! - `latency`: a far store, for measuring.
@@ -16,6 +17,7 @@
 //! - [`faults`], [`conformance`]: for tests.
 
 pub mod block;
+pub mod cached;
 pub mod compact;
 pub mod export;
 pub mod index;
@@ -52,11 +54,14 @@ pub struct Store {
 }
 
 impl Store {
-    /// The same stores, with each call counted in `calls`.
+    /// The same stores, with each call counted in `calls`; what a cache answers is no call.
     #[must_use]
     pub fn metered(&self, calls: &Arc<Calls>) -> Self {
+        let objects = self.objects.metered(calls).unwrap_or_else(|| {
+            Arc::new(metered::MeteredObject::new(Arc::clone(&self.objects), Arc::clone(calls)))
+        });
         Self {
-            objects: Arc::new(metered::MeteredObject::new(Arc::clone(&self.objects), Arc::clone(calls))),
+            objects,
             table: Arc::new(metered::MeteredKeyValue::new(Arc::clone(&self.table), Arc::clone(calls))),
             layout: self.layout,
         }

@@ -80,6 +80,18 @@ async fn decorated_stores_conform() {
     assert!(faults.calls().len() > 200);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn cached_objects_keep_the_contract() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = storage::cached::Cache::in_memory("memory", 1 << 20).and_folder(folder.path(), 1 << 20);
+    let store = storage::Store {
+        objects: Arc::new(MemoryObjects::new()),
+        table: Arc::new(MemoryTable::new()),
+        layout: storage::index::TableLayout { shards: 1 },
+    };
+    conformance::object(store.cached(&Arc::new(cache.expect("a folder"))).objects).await;
+}
+
 #[tokio::test]
 async fn embedded_table_keeps_acknowledged_rows_over_a_reopening() {
     let folder = temp_folder();

@@ -92,6 +92,15 @@ pub struct Args {
     /// How long one query may take
     #[arg(long, env = "SPANDREL_QUERY_TIMEOUT_MS", value_name = "MS", default_value_t = 25_000)]
     pub query_timeout_ms: u64,
+    /// Bytes of objects that queries keep in memory [default: 0 with a folder, 256 MiB in front of a cloud]
+    #[arg(long, env = "SPANDREL_CACHE_MEMORY_BYTES", value_name = "BYTES")]
+    pub cache_memory_bytes: Option<u64>,
+    /// Folder in which queries keep more of objects, also for the next start
+    #[arg(long, env = "SPANDREL_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Bytes of objects in that folder
+    #[arg(long, env = "SPANDREL_CACHE_DISK_BYTES", value_name = "BYTES", default_value_t = 1 << 30)]
+    pub cache_disk_bytes: u64,
     /// How often small files are merged; 0 for never
     #[arg(long, env = "SPANDREL_COMPACT_INTERVAL_MS", value_name = "MS", default_value_t = 15_000)]
     pub compact_interval_ms: u64,
@@ -262,6 +271,16 @@ impl Args {
         self.index_shards.unwrap_or(usual)
     }
 
+    /// What queries keep of objects.
+    pub(crate) fn cache(&self) -> edge::cache::Settings {
+        let usual = if self.object_store.is_some() { 256 << 20 } else { 0 };
+        edge::cache::Settings {
+            memory_bytes: self.cache_memory_bytes.unwrap_or(usual),
+            folder: self.cache_dir.clone(),
+            disk_bytes: self.cache_disk_bytes,
+        }
+    }
+
     /// Where Jaeger's API is, if it is open.
     pub(crate) fn jaeger(&self) -> Option<&str> {
         self.classic(&self.listen_jaeger)
@@ -417,6 +436,7 @@ mod tests {
         let args = args("--object-store s3://b/p --index dynamodb://t").expect("both");
         let (_, index) = args.locations().expect("locations");
         assert_eq!((args.shards(&index), args.shards(&Location::Memory)), (4, 1));
+        assert_eq!((args.cache().memory_bytes, args.cache().folder), (256 << 20, None));
         assert!(self::args("--object-store s3://b/p").is_err());
         assert!(self::args("--index-shards 0").is_err());
     }

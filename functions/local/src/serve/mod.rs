@@ -89,7 +89,8 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     };
     let start_page = StartPage::new(&addresses, &args);
     let announcement = format!("{}{}\n", start_page.text, page::listening(&addresses));
-    let roles = routes::Roles::new(&args, store, ledger, compaction, start_page);
+    let cache = edge::cache::open(&args.cache(), &objects);
+    let roles = routes::Roles::new(&args, store, cache, ledger, compaction, start_page);
     let one_endpoint = Door::new(roles.one_endpoint(), routes::failure);
     server.open("http", &one_endpoint);
     server.open("jaeger", &Door::new(roles.jaeger(), routes::failure));

@@ -15,6 +15,7 @@ use edge::metrics::{self, Page};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use storage::Store;
+use storage::cached::Cache;
 use storage::write::Writer;
 use tower::ServiceExt as _;
 
@@ -26,20 +27,27 @@ pub(crate) struct Roles {
     ingest: ingest::State,
     query: query::State,
     ledger: Arc<Ledger>,
+    cache: Option<Arc<Cache>>,
     compaction: Option<Arc<compact::Metrics>>,
     start_page: Arc<StartPage>,
 }
 
 impl Roles {
-    /// All roles over `store`, whose calls they count in `ledger`; `compaction` counts what is merged beside them.
+    /// All roles over `store`, whose calls they count in `ledger`. Queries keep objects in `cache`; `compaction` counts what
+    /// is merged beside them.
     pub(crate) fn new(
         args: &Args,
         store: Store,
+        cache: Option<Arc<Cache>>,
         ledger: Arc<Ledger>,
         compaction: Option<Arc<compact::Metrics>>,
         start_page: StartPage,
     ) -> Self {
         let writer = Arc::new(Writer::new(store.clone()));
+        let store = match &cache {
+            Some(cache) => store.cached(cache),
+            None => store,
+        };
         Self {
             ingest: ingest::State::new(writer, args.ingest_settings(), Arc::clone(&ledger)),
             query: query::State {
@@ -50,6 +58,7 @@ impl Roles {
                 ledger: Arc::clone(&ledger),
             },
             ledger,
+            cache,
             compaction,
             start_page: Arc::new(start_page),
         }
@@ -84,12 +93,15 @@ impl Roles {
 
     fn operations(&self) -> Router {
         let (ingest, ledger) = (self.ingest.clone(), Arc::clone(&self.ledger));
-        let compaction = self.compaction.clone();
+        let (compaction, cache) = (self.compaction.clone(), self.cache.clone());
         let metrics = move || {
             let mut page = Page::default();
             ingest.write_metrics(&mut page);
             if let Some(compaction) = &compaction {
                 compaction.write(&mut page);
+            }
+            if let Some(cache) = &cache {
+                edge::cache::write(cache, &mut page);
             }
             ledger.write(&mut page);
             page.gauges("spandrel_build_info", "The version of this program.", &[(BUILD, 1)]);
@@ -169,7 +181,7 @@ mod tests {
         }
         let store = open(&Location::Memory, &Location::Memory, 1).await.expect("memory");
         let page = StartPage { text: "the page\n".to_owned(), html: "<h1>the page</h1>".to_owned() };
-        Roles::new(&Line::parse_from(["spandrel"]).args, store, Arc::default(), None, page)
+        Roles::new(&Line::parse_from(["spandrel"]).args, store, None, Arc::default(), None, page)
     }
 
     async fn ask(router: &Router, method: &str, path: &str, accept: &str) -> (u16, String) {

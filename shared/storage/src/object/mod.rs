@@ -9,10 +9,11 @@ pub mod memory;
 pub mod s3;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::Result;
+use crate::{Calls, Result};
 
 /// What became of a create-only write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,4 +62,10 @@ pub trait Object: Send + Sync {
     /// The objects whose keys start with `prefix` and are greater than `after` (if given), in the order of their
     /// keys, at most `limit`. Slow and billed per page: for repair and inspection only, never for a query.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>>;
+
+    /// The same store, with its calls counted where they reach what is billed: for a store that answers some calls by
+    /// itself. `None` where each call is one.
+    fn metered(&self, _calls: &Arc<Calls>) -> Option<Arc<dyn Object>> {
+        None
+    }
 }
