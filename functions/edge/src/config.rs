@@ -13,6 +13,8 @@ const DEFAULT_CACHE_MEMORY_BYTES: u64 = 64 << 20;
 const DEFAULT_CACHE_FOLDER: &str = "/tmp/spandrel-cache";
 /// which has 512 MB unless it is told otherwise.
 const DEFAULT_CACHE_DISK_BYTES: u64 = 384 << 20;
+/// Some hundred panels of a dashboard.
+const DEFAULT_RESULT_CACHE_BYTES: u64 = 32 << 20;
 
 /// What the environment says. Locations are read by [`crate::open`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Settings {
     /// `SPANDREL_CACHE_MEMORY_BYTES`, `SPANDREL_CACHE_DIR` (`off` for none), `SPANDREL_CACHE_DISK_BYTES`: what a query
     /// function keeps of objects.
     pub cache: cache::Settings,
+    /// `SPANDREL_RESULT_CACHE_BYTES`: what a query function keeps of the results of PromQL range queries.
+    pub result_cache_bytes: u64,
     /// `SPANDREL_BASE_PATH`: what a custom domain's mapping puts in front of every path.
     pub base_path: String,
     /// `SPANDREL_RAW_PATH`: how the gateway hands over paths.
@@ -129,6 +133,12 @@ impl Settings {
             ingest_timeout: milliseconds("SPANDREL_INGEST_TIMEOUT_MS")?,
             max_body_bytes: parsed(text, "SPANDREL_MAX_BODY_BYTES", 64 << 20, "bytes")?,
             cache,
+            result_cache_bytes: parsed(
+                text,
+                "SPANDREL_RESULT_CACHE_BYTES",
+                DEFAULT_RESULT_CACHE_BYTES,
+                "bytes",
+            )?,
             base_path,
             raw_path,
         })

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edge::ledger::Ledger;
+use edge::metrics::Page;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -31,6 +32,27 @@ pub struct State {
     pub clock: fn() -> i64,
     /// Where storage calls are added up.
     pub ledger: Arc<Ledger>,
+    /// What is kept of the results of PromQL range queries, if anything is.
+    pub results: Option<Arc<prometheus::Results>>,
+}
+
+impl State {
+    /// Appends what became of range queries, if results of them are kept.
+    pub fn write_metrics(&self, page: &mut Page) {
+        let Some(results) = &self.results else { return };
+        let counts = results.counts();
+        page.counters(
+            "spandrel_result_cache_steps_total",
+            "Steps of range queries that may be kept, by whether they were.",
+            &[(r#"result="hit""#, counts.cached_steps), (r#"result="miss""#, counts.evaluated_steps)],
+        );
+        page.counters(
+            "spandrel_result_cache_evictions_total",
+            "Blocks of results for which there was no room any more.",
+            &[("", counts.evictions)],
+        );
+        page.gauges("spandrel_result_cache_bytes", "Bytes of results that are kept.", &[("", counts.bytes)]);
+    }
 }
 
 /// The name of this function in logs and metrics.

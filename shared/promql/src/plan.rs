@@ -49,6 +49,13 @@ impl Plan {
         &self.needs
     }
 
+    /// Whether what the query gives at a step follows from that step alone, so that the steps of a range may be evaluated
+    /// in parts, with the same answer to the bit. Not where it looks at the ends of the range, and not for `info`, whose
+    /// series are joined over all steps.
+    pub fn is_stepwise(&self) -> bool {
+        is_stepwise(&self.expr)
+    }
+
     /// Notes the selectors below `expr`, which is evaluated from `start_ms` to `end_ms`, at the query's steps or at others.
     fn visit(&mut self, expr: &mut Expr, start_ms: i64, end_ms: i64, is_stepped: bool) {
         match &mut expr.kind {
@@ -104,6 +111,21 @@ impl Plan {
             end_ms: end_ms.saturating_sub(offset_ms),
             steps_ms: is_stepped.then(|| (start_ms.saturating_sub(offset_ms), self.params.step_ms)),
         });
+    }
+}
+
+fn is_stepwise(expr: &Expr) -> bool {
+    let is_free = |at: Option<At>| !matches!(at, Some(At::Start | At::End));
+    match &expr.kind {
+        ExprKind::Number(_) | ExprKind::String(_) => true,
+        ExprKind::Selector(selector) | ExprKind::Matrix(selector, _) => is_free(selector.at),
+        ExprKind::Subquery(subquery) => is_free(subquery.at) && is_stepwise(&subquery.expr),
+        ExprKind::Negate(expr) | ExprKind::Plus(expr) | ExprKind::Paren(expr) => is_stepwise(expr),
+        ExprKind::Binary(binary) => is_stepwise(&binary.lhs) && is_stepwise(&binary.rhs),
+        ExprKind::Aggregate(aggregate) => {
+            aggregate.parameter.as_ref().is_none_or(is_stepwise) && is_stepwise(&aggregate.expr)
+        }
+        ExprKind::Call(call) => call.function.name != "info" && call.arguments.iter().all(is_stepwise),
     }
 }
 
@@ -201,5 +223,22 @@ mod tests {
         check("max_over_time(rate(x[1m])[10m:1m] offset 1m)", &[(280_000, 1_940_000)]);
         check("info(x)", &[(700_000, 2_000_000), (700_000, 2_000_000)]);
         check("rate(x[step()*2])", &[(980_000, 2_000_000)]);
+    }
+
+    #[test]
+    fn what_looks_at_the_ends_of_the_range_is_not_stepwise() {
+        let check = |query: &str, expect: bool| {
+            let expr = crate::parse(query).expect(query);
+            let plan = plan(query, &expr, &QueryParams::range(1_000_000, 2_000_000, 10_000));
+            assert_eq!(plan.is_stepwise(), expect, "{query}");
+        };
+        check("sum by (job) (rate(x[5m] offset 1h)) / 2", true);
+        check("topk(scalar(k), x @ 5)", true);
+        check("max_over_time(x[10m:step()])", true);
+        check("x - x @ start()", false);
+        check("topk(scalar(k @ end()), x)", false);
+        check("-(max_over_time(x[10m:1m] @ end()))", false);
+        check("rate(x[5m] @ end())", false);
+        check("sum(info(x))", false);
     }
 }

@@ -101,6 +101,9 @@ pub struct Args {
     /// Bytes of objects in that folder
     #[arg(long, env = "SPANDREL_CACHE_DISK_BYTES", value_name = "BYTES", default_value_t = 1 << 30)]
     pub cache_disk_bytes: u64,
+    /// Bytes of results of PromQL range queries that are kept; 0 for none
+    #[arg(long, env = "SPANDREL_RESULT_CACHE_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
+    pub result_cache_bytes: u64,
     /// How often small files are merged; 0 for never
     #[arg(long, env = "SPANDREL_COMPACT_INTERVAL_MS", value_name = "MS", default_value_t = 15_000)]
     pub compact_interval_ms: u64,

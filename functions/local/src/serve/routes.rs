@@ -56,6 +56,7 @@ impl Roles {
                 timeout: Duration::from_millis(args.query_timeout_ms),
                 clock: edge::clock::now_ns,
                 ledger: Arc::clone(&ledger),
+                results: query::prometheus::Results::of(args.result_cache_bytes),
             },
             ledger,
             cache,
@@ -94,6 +95,7 @@ impl Roles {
     fn operations(&self) -> Router {
         let (ingest, ledger) = (self.ingest.clone(), Arc::clone(&self.ledger));
         let (compaction, cache) = (self.compaction.clone(), self.cache.clone());
+        let query = self.query.clone();
         let metrics = move || {
             let mut page = Page::default();
             ingest.write_metrics(&mut page);
@@ -103,6 +105,7 @@ impl Roles {
             if let Some(cache) = &cache {
                 edge::cache::write(cache, &mut page);
             }
+            query.write_metrics(&mut page);
             ledger.write(&mut page);
             page.gauges("spandrel_build_info", "The version of this program.", &[(BUILD, 1)]);
             std::future::ready(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], page.finish()))

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
             timeout: settings.query_timeout,
             clock: clock::now_ns,
             ledger: Arc::default(),
+            results: query::prometheus::Results::of(settings.result_cache_bytes),
         };
         let router = health::router().merge(query::router(state));
         let door = Door::new(router, edge::guard::json_failure).below(&settings.base_path);

@@ -5,17 +5,20 @@
 //! What goes wrong becomes one of few kinds of error (`error`). It never writes.
 //!
 //! - `remote_read`: samples for a Prometheus that evaluates by itself.
-//! - `params`: what is asked for. `lookup`: series, labels, values, metadata, exemplars. `query`: expressions.
+//! - `params`: what is asked for. `lookup`: series, labels, values, metadata, exemplars. `query`: expressions. `blocks`,
+//!   `results`: parts of range queries that are kept.
 //! - `json`, `tree`, `answer`: what is answered. `status`: what describes a server.
 //! - `error`: statuses and bodies of errors.
 
 mod answer;
+mod blocks;
 mod error;
 mod json;
 mod lookup;
 mod params;
 mod query;
 mod remote_read;
+mod results;
 mod status;
 mod tree;
 
@@ -35,6 +38,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use model::TenantId;
 use storage::Store;
 use storage::read::Limits;
+
+pub use self::results::{Counts, Results};
 
 use self::answer::Answer;
 use self::error::Error;
@@ -61,6 +66,7 @@ struct Shared {
     timeout: Duration,
     clock: fn() -> i64,
     ledger: Arc<Ledger>,
+    results: Option<Arc<Results>>,
 }
 
 impl From<State> for Shared {
@@ -71,6 +77,7 @@ impl From<State> for Shared {
             timeout: state.timeout.min(MAX_TIMEOUT),
             clock: state.clock,
             ledger: state.ledger,
+            results: state.results,
         }
     }
 }
@@ -133,6 +140,7 @@ struct Call {
     path: String,
     now_ms: i64,
     timeout: Duration,
+    results: Option<Arc<Results>>,
 }
 
 /// Runs the work of one request: decodes it, counts what it costs, bounds its time, and writes its errors.
@@ -159,6 +167,7 @@ where
             path: path.clone(),
             now_ms: (shared.clock)().div_euclid(1_000_000),
             timeout,
+            results: shared.results.clone(),
         };
         let timed = tokio::time::timeout(timeout, work(call)).await;
         timed.unwrap_or(Err(Error::Timeout("query execution")))

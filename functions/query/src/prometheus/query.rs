@@ -1,14 +1,18 @@
-//! Expressions: plan → fetch → evaluate → render.
+//! Expressions: plan → fetch → evaluate → render; range queries by parts where some are kept (`blocks`).
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Instant;
 
-use promql::{QueryParams, Sample, Value};
+use model::Series;
+use promql::{Plan, QueryParams, Sample, Value};
 use storage::read::{self, Selection, SeriesLimits, Steps};
 
 use super::answer::Answer;
+use super::blocks::{self, Answered, Question};
 use super::error::Error;
 use super::params::{self, ParamError};
+use super::results::Results;
 use super::{Call, json, tree};
 use crate::form::Form;
 
@@ -46,30 +50,19 @@ async fn evaluate(call: Call, mut params: QueryParams, limit: Option<usize>) -> 
     }
     let query = call.form.first("query").to_owned();
     let expr = promql::parse(&query).map_err(|err| ParamError::invalid("query", &err))?;
-    let plan = promql::plan(&query, &expr, &params);
-    let selection = |need: &promql::Need| Selection {
-        matchers: need.matchers.clone(),
-        start_ms_exclusive: need.start_ms_exclusive,
-        end_ms: need.end_ms,
-        steps: need.steps_ms.map(|(first_ms, step_ms)| Steps { first_ms, step_ms }),
-    };
-    let selections: Vec<Selection> = plan.needs().iter().map(selection).collect();
     let limits = SeriesLimits { max_bytes: call.limits.max_bytes, ..SeriesLimits::default() };
     let started = Instant::now();
-    let data = read::select(&call.store, &call.tenant, &selections, &limits).await?;
-    let fetched = started.elapsed();
-    // On a thread of its own: a query may take seconds, and others wait for this one.
     let deadline = started + call.timeout;
-    let evaluated = tokio::task::spawn_blocking(move || {
-        let answer = promql::evaluate(&plan, &data, &|| Instant::now() > deadline);
-        // Freeing what was fetched takes time too.
-        drop(data);
-        answer
-    });
-    let answer = match evaluated.await {
-        Ok(answer) => answer?,
-        Err(err) => std::panic::resume_unwind(err.into_panic()),
+    let question = Question {
+        store: &call.store,
+        tenant: &call.tenant,
+        query: &query,
+        expr: &expr,
+        params,
+        limits: &limits,
+        deadline,
     };
+    let Answered { answer, fetched, n_cached_steps } = answer(&question, call.results.as_deref()).await?;
     let stats = call.form.first("stats");
     let mut out = String::new();
     let is_truncated = render(&mut out, &answer.value, params.start_ms, limit);
@@ -79,13 +72,57 @@ async fn evaluate(call: Call, mut params: QueryParams, limit: Option<usize>) -> 
         let evaluate_seconds = seconds - fetch_seconds;
         write!(
             out,
-            r#","stats":{{"timings":{{"evalTotalTime":{seconds:.9},"resultSortTime":0,"queryPreparationTime":{fetch_seconds:.9},"innerEvalTime":{evaluate_seconds:.9},"execQueueTime":0,"execTotalTime":{seconds:.9}}},"samples":{{"totalQueryableSamples":{n},"peakSamples":{n}}}}}"#,
+            r#","stats":{{"timings":{{"evalTotalTime":{seconds:.9},"resultSortTime":0,"queryPreparationTime":{fetch_seconds:.9},"innerEvalTime":{evaluate_seconds:.9},"execQueueTime":0,"execTotalTime":{seconds:.9}}},"samples":{{"totalQueryableSamples":{n},"peakSamples":{n}}},"cachedSteps":{n_cached_steps}}}"#,
             n = answer.n_samples
         )
         .expect("invariant: writing to a String does not fail");
     }
     out.push('}');
     Ok(Answer::data(out).remarked(answer.warnings, answer.infos).truncated(is_truncated))
+}
+
+/// The answer: of a range query by parts, if parts of it are kept and it allows that.
+async fn answer(question: &Question<'_>, results: Option<&Results>) -> Result<Answered, Error> {
+    if let Some(results) = results
+        && let Some(answered) = blocks::answer(question, results).await?
+    {
+        return Ok(answered);
+    }
+    let plan = promql::plan(question.query, question.expr, &question.params);
+    let started = Instant::now();
+    let data = read::select(question.store, question.tenant, &selections_of(&plan), question.limits).await?;
+    let fetched = started.elapsed();
+    let answer = evaluate_plan(plan, Arc::new(data), question.deadline).await?;
+    Ok(Answered { answer, fetched, n_cached_steps: 0 })
+}
+
+/// What a plan needs, in the words of storage.
+pub(super) fn selections_of(plan: &Plan) -> Vec<Selection> {
+    let selection = |need: &promql::Need| Selection {
+        matchers: need.matchers.clone(),
+        start_ms_exclusive: need.start_ms_exclusive,
+        end_ms: need.end_ms,
+        steps: need.steps_ms.map(|(first_ms, step_ms)| Steps { first_ms, step_ms }),
+    };
+    plan.needs().iter().map(selection).collect()
+}
+
+/// Evaluates on a thread of its own: a query may take seconds, and others wait for this one.
+pub(super) async fn evaluate_plan(
+    plan: Plan,
+    data: Arc<Vec<Vec<Series>>>,
+    deadline: Instant,
+) -> Result<promql::Answer, promql::Error> {
+    let evaluated = tokio::task::spawn_blocking(move || {
+        let answer = promql::evaluate(&plan, &data, &|| Instant::now() > deadline);
+        // Freeing what was fetched takes time too.
+        drop(data);
+        answer
+    });
+    match evaluated.await {
+        Ok(answer) => answer,
+        Err(err) => std::panic::resume_unwind(err.into_panic()),
+    }
 }
 
 /// `{"resultType":…,"result":…` without the closing brace; the type first, as Grafana reads it. Whether the limit left

@@ -40,7 +40,7 @@ impl Engine<'_> {
             Some(parameter) => self.scalar(parameter, steps)?,
             None => Vec::new(),
         };
-        let lines = self.vector(&aggregate.expr, steps)?;
+        let lines = in_order(self.vector(&aggregate.expr, steps)?);
         if let (AggregateOp::Quantile, Some(parameter)) = (op, parameter) {
             self.check_quantile(&numbers, &parameter.span);
         }
@@ -316,6 +316,15 @@ fn group_labels(aggregate: &Aggregate, labels: &Labels) -> Labels {
     } else {
         labels.filter(is_named)
     }
+}
+
+/// The lines by labels. Sums depend on their order in the last bits, and `topk` takes the first of equal values: neither may
+/// follow from the order in which files were read, nor from steps before.
+fn in_order(mut lines: Vec<Line>) -> Vec<Line> {
+    if !lines.is_sorted_by(|a, b| a.labels <= b.labels) {
+        lines.sort_by(|a, b| a.labels.cmp(&b.labels));
+    }
+    lines
 }
 
 fn groups_of(aggregate: &Aggregate, lines: &[Line]) -> Vec<Group> {

@@ -5,7 +5,7 @@
 //! 2. Those columns are fetched in few, joined ranges (`fetch`).
 //! 3. They are decoded and tested (`evaluate`): pure.
 //!
-//! Nothing is cached and nothing polled: a question that starts after a write was acknowledged sees it.
+//! Nothing of the index is kept and nothing polled: a question that starts after a write was acknowledged sees it.
 
 /// What `$ask` gives; asked once more where an object was missing: it may have been deleted between the reading of its item
 /// and its own, and then the index says by now where its rows are. A macro, because a function cannot say of a closure
@@ -40,7 +40,8 @@ use crate::{Error, Result, Store};
 pub use crate::index::names::Operation;
 pub use links::{ServiceLink, service_links};
 pub use series::{
-    Selection, SeriesLimits, Steps, exemplars, label_names, label_sets, label_values, metadata, select,
+    NamedFiles, Selected, Selection, SeriesFiles, SeriesLimits, Steps, exemplars, label_names, label_sets,
+    label_values, metadata, select,
 };
 pub use traces::{search, traces_by_id};
 pub use windows::{StoredWindow, retired, tenants, verify, windows};

@@ -27,7 +27,7 @@ use super::index::{self, IndexedFile};
 use crate::block::parquet::Invalid;
 use crate::block::parts::{ChunkTable, Parts};
 use crate::block::series::{self, FileSeries, LabelReader, LabelSet, Wanted};
-use crate::index::{Places, SeriesSummary, UnitSummary, keys, names};
+use crate::index::{Places, SeriesSummary, UnitSummary, Window, keys, names};
 use crate::kv::{Key, SortRange, range_all};
 use crate::{Error, Result, Store};
 
@@ -97,36 +97,137 @@ async fn select_once(
     selections: &[Selection],
     limits: &SeriesLimits,
 ) -> Result<Vec<Vec<Series>>> {
-    let asker = Asker::new(store, tenant, limits.max_bytes);
-    let mut joined: Vec<Joined> = selections.iter().map(|_| Joined::default()).collect();
-    let mut n_samples = 0;
-    for together in read_together(selections) {
-        let of = |numbers: &[usize], pick: fn(&Selection) -> i64| {
-            numbers.iter().map(|&number| pick(&selections[number])).collect()
-        };
-        let starts: Vec<i64> = of(&together, |selection| selection.start_ms_exclusive.saturating_add(1));
-        let ends: Vec<i64> = of(&together, |selection| selection.end_ms);
-        let question = Question {
-            wanted: Wanted::Samples,
-            selectors: together.iter().map(|&number| selections[number].matchers.clone()).collect(),
-            first_ms: starts.iter().copied().min().unwrap_or(0),
-            last_ms: ends.iter().copied().max().unwrap_or(0),
-        };
-        each_file(store, tenant, &asker, question, |file| {
-            for (row, set) in file.sets.rows.iter().enumerate() {
-                for (at, &number) in together.iter().enumerate() {
-                    if set.selectors >> at & 1 == 1 {
-                        let range_ms = (starts[at], ends[at]);
-                        n_samples += joined[number].add(&file, row, range_ms, selections[number].steps);
-                        within(joined[number].series.len() as u64, limits.max_series, "series")?;
+    let files = SeriesFiles::of(store, tenant, selections).await?;
+    Ok(files.select(store, tenant, selections, limits).await?.series)
+}
+
+/// The files that the index named at one moment for the time windows of some selections.
+pub struct SeriesFiles(Vec<IndexedFile>);
+
+/// What selections gave.
+pub struct Selected {
+    /// As [`select`] gives them.
+    pub series: Vec<Vec<Series>>,
+    /// Whether series were added up from the start of their window: with a later start their values are others.
+    pub has_delta: bool,
+}
+
+impl SeriesFiles {
+    /// Reads the index for the windows of these selections.
+    ///
+    /// # Errors
+    /// As the table.
+    pub async fn of(store: &Store, tenant: &TenantId, selections: &[Selection]) -> Result<Self> {
+        let known = index::known_windows(store, tenant, Signal::Metrics).await?;
+        let ranges: Vec<TimeRange> = selections
+            .iter()
+            .filter(|selection| selection.start_ms_exclusive < selection.end_ms)
+            .map(|selection| time_range(selection.start_ms_exclusive.saturating_add(1), selection.end_ms))
+            .collect();
+        let is_met = |window: &Window| ranges.iter().any(|range| window.may_meet(*range));
+        let windows = known.into_iter().filter(is_met).collect();
+        Ok(Self(index::files(store, tenant, Signal::Metrics, windows).await?))
+    }
+
+    /// As [`select`], of these files. Selections whose windows were not asked for when the index was read may lack series.
+    ///
+    /// # Errors
+    /// As [`select`]; missing where a file was merged and deleted since the index was read.
+    pub async fn select(
+        &self,
+        store: &Store,
+        tenant: &TenantId,
+        selections: &[Selection],
+        limits: &SeriesLimits,
+    ) -> Result<Selected> {
+        let asker = Asker::new(store, tenant, limits.max_bytes);
+        let mut joined: Vec<Joined> = selections.iter().map(|_| Joined::default()).collect();
+        let mut n_samples = 0;
+        for together in read_together(selections) {
+            let of = |numbers: &[usize], pick: fn(&Selection) -> i64| {
+                numbers.iter().map(|&number| pick(&selections[number])).collect()
+            };
+            let starts: Vec<i64> = of(&together, |selection| selection.start_ms_exclusive.saturating_add(1));
+            let ends: Vec<i64> = of(&together, |selection| selection.end_ms);
+            let question = Question {
+                wanted: Wanted::Samples,
+                selectors: together.iter().map(|&number| selections[number].matchers.clone()).collect(),
+                first_ms: starts.iter().copied().min().unwrap_or(0),
+                last_ms: ends.iter().copied().max().unwrap_or(0),
+            };
+            each_of(self.0.clone(), &asker, question, |file| {
+                for (row, set) in file.sets.rows.iter().enumerate() {
+                    for (at, &number) in together.iter().enumerate() {
+                        if set.selectors >> at & 1 == 1 {
+                            let range_ms = (starts[at], ends[at]);
+                            n_samples += joined[number].add(&file, row, range_ms, selections[number].steps);
+                            within(joined[number].series.len() as u64, limits.max_series, "series")?;
+                        }
                     }
                 }
-            }
-            within(n_samples, limits.max_samples, "samples")
-        })
-        .await?;
+                within(n_samples, limits.max_samples, "samples")
+            })
+            .await?;
+        }
+        let has_delta = joined.iter().any(Joined::has_delta);
+        Ok(Selected { series: joined.into_iter().map(Joined::finish).collect(), has_delta })
     }
-    Ok(joined.into_iter().map(Joined::finish).collect())
+
+    /// Which of the files may have something for each of these selections, at any time.
+    ///
+    /// # Errors
+    /// An item is corrupt.
+    pub fn named_by(&self, selections: &[Selection]) -> Result<NamedFiles> {
+        let mut of_selections: Vec<Vec<NamedFile>> = selections.iter().map(|_| Vec::new()).collect();
+        for file in &self.0 {
+            let corrupt = |err| file.corrupt(err);
+            let summary = SeriesSummary::parse(&file.item).map_err(corrupt)?;
+            let named = NamedFile {
+                sort: file.key.sort(),
+                min_time_ms: summary.min_time_ms,
+                max_time_ms: summary.max_time_ms,
+            };
+            for (selection, files) in selections.iter().zip(&mut of_selections) {
+                let selectors = std::slice::from_ref(&selection.matchers);
+                if may_have_metrics(&summary, wanted_metrics(selectors).as_deref()).map_err(corrupt)? {
+                    files.push(named.clone());
+                }
+            }
+        }
+        for files in &mut of_selections {
+            files.sort_unstable_by(|a, b| a.sort.cmp(&b.sort));
+        }
+        Ok(NamedFiles(of_selections))
+    }
+}
+
+/// Per selection the files that may have one of its metrics.
+pub struct NamedFiles(Vec<Vec<NamedFile>>);
+
+#[derive(Clone)]
+struct NamedFile {
+    /// Level, least time and content: files never change.
+    sort: String,
+    min_time_ms: i64,
+    max_time_ms: i64,
+}
+
+impl NamedFiles {
+    /// A hash of the set of files that each selection may need in a window, given as an instant before it and its end, in
+    /// ms. Where two are equal, so is what the selections give for these windows.
+    pub fn hash_of(&self, windows: impl IntoIterator<Item = (i64, i64)>) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        for (files, (start_ms_exclusive, end_ms)) in self.0.iter().zip(windows) {
+            let is_met =
+                |file: &&NamedFile| file.max_time_ms > start_ms_exclusive && file.min_time_ms <= end_ms;
+            for file in files.iter().filter(is_met) {
+                hasher.update(file.sort.as_bytes());
+                hasher.update(b"\n");
+            }
+            hasher.update(b"\n");
+        }
+        *hasher.finalize().as_bytes()
+    }
 }
 
 /// Most selections that are looked for in one reading of files: each has a bit of [`series::Row::selectors`].
@@ -378,21 +479,35 @@ struct Question {
     last_ms: i64,
 }
 
-/// Hands the wanted rows of each file that may have some to `take`, in the order of the files.
+/// Instants in ms, both included.
+fn time_range(first_ms: i64, last_ms: i64) -> TimeRange {
+    TimeRange {
+        start_ns: first_ms.saturating_mul(1_000_000),
+        end_ns_exclusive: last_ms.saturating_add(1).saturating_mul(1_000_000),
+    }
+}
+
+/// As [`each_of`], of the files that the index names now.
 async fn each_file(
     store: &Store,
     tenant: &TenantId,
     asker: &Asker,
     question: Question,
+    take: impl FnMut(FileSeries) -> Result<()>,
+) -> Result<()> {
+    let known = index::known_windows(store, tenant, Signal::Metrics).await?;
+    let windows = index::windows_in(&known, time_range(question.first_ms, question.last_ms));
+    let files = index::files(store, tenant, Signal::Metrics, windows).await?;
+    each_of(files, asker, question, take).await
+}
+
+/// Hands the wanted rows of each file that may have some to `take`, in the order of the files.
+async fn each_of(
+    files: Vec<IndexedFile>,
+    asker: &Asker,
+    question: Question,
     mut take: impl FnMut(FileSeries) -> Result<()>,
 ) -> Result<()> {
-    let range = TimeRange {
-        start_ns: question.first_ms.saturating_mul(1_000_000),
-        end_ns_exclusive: question.last_ms.saturating_add(1).saturating_mul(1_000_000),
-    };
-    let known = index::known_windows(store, tenant, Signal::Metrics).await?;
-    let windows = index::windows_in(&known, range);
-    let files = index::files(store, tenant, Signal::Metrics, windows).await?;
     let metrics = wanted_metrics(&question.selectors);
     let mut portions = Vec::with_capacity(files.len());
     for file in files {
@@ -548,6 +663,11 @@ fn may_match(
     if summary.min_time_ms > question.last_ms || summary.max_time_ms < question.first_ms {
         return Ok(false);
     }
+    may_have_metrics(summary, metrics)
+}
+
+/// Whether a file may have one of these metrics, or there are none to ask for.
+fn may_have_metrics(summary: &SeriesSummary<'_>, metrics: Option<&[&str]>) -> Result<bool, Invalid> {
     let Some(metrics) = metrics else { return Ok(true) };
     for metric in metrics {
         if summary.may_have_metric(crate::index::hash_metric(metric))? {
@@ -732,9 +852,13 @@ impl Joined {
         series
     }
 
+    fn has_delta(&self) -> bool {
+        self.series.iter().any(|growing| growing.temporality == Temporality::Delta)
+    }
+
     fn finish(mut self) -> Vec<Series> {
+        let has_delta = self.has_delta();
         let mut finished: Vec<Series> = Vec::with_capacity(self.series.len());
-        let has_delta = self.series.iter().any(|growing| growing.temporality == Temporality::Delta);
         for growing in self.series {
             finished.push(growing.finish(&mut self.times));
         }
