@@ -4,7 +4,7 @@
 //! This crate knows HTTP; it never writes, and knows neither files nor keys.
 //!
 //! - `jaeger`: Jaeger's query API, v1 and v3. `prometheus`: Prometheus' query API.
-//! - `form`: query strings; `reads`: what is read of storage; `respond`: bodies.
+//! - `form`: query strings; `reads`: what is read of storage; `respond`: bodies; `token`: where a page begins.
 
 pub mod jaeger;
 pub mod prometheus;
@@ -12,6 +12,7 @@ pub mod prometheus;
 mod form;
 mod reads;
 mod respond;
+mod token;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use model::search::TraceSearch;
 use model::{TenantId, TimeRange, TraceId};
-use storage::read::{self, Limits, Operation, ServiceLink, TraceSet};
+use storage::read::{self, Limits, Operation, Position, SearchPage, ServiceLink, TraceSet};
 use storage::{Calls, Result, Store};
 
 /// The functions of [`storage::read`], with their contracts.
@@ -28,6 +28,15 @@ pub(crate) trait Reads: Send + Sync {
         search: &'a TraceSearch,
         limits: &'a Limits,
     ) -> BoxFuture<'a, Result<TraceSet>>;
+
+    /// See [`read::search_page`].
+    fn search_page<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        search: &'a TraceSearch,
+        after: Option<Position>,
+        limits: &'a Limits,
+    ) -> BoxFuture<'a, Result<SearchPage>>;
 
     /// See [`read::services`].
     fn services<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Vec<String>>>;
@@ -69,6 +78,16 @@ impl Reads for Store {
         limits: &'a Limits,
     ) -> BoxFuture<'a, Result<TraceSet>> {
         Box::pin(read::search(self, tenant, search, limits))
+    }
+
+    fn search_page<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        search: &'a TraceSearch,
+        after: Option<Position>,
+        limits: &'a Limits,
+    ) -> BoxFuture<'a, Result<SearchPage>> {
+        Box::pin(read::search_page(self, tenant, search, after, limits))
     }
 
     fn services<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Vec<String>>> {

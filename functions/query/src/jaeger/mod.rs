@@ -2,6 +2,7 @@
 //!
 //! A request passes through the tenant's name, the query string, the parameters (`params`), one or two reads within
 //! the timeout, and the rendering (`v1`, `v3`); what goes wrong becomes one of few kinds of error (`error`).
+//! Our own search, page by page, is here too: it has the words of v1 and the summaries of v3.
 //! Every endpoint only reads: archiving and metrics answer that there is no such storage.
 //!
 //! - `params`, with `go` and `tags`: what is asked for.
@@ -36,7 +37,7 @@ use http::StatusCode;
 use http::request::Parts;
 use model::search::TraceSearch;
 use model::{SpanColumns, TenantId, TraceId};
-use storage::read::{Limits, Operation, ServiceLink, Trace, TraceSet};
+use storage::read::{Limits, Operation, Position, SearchPage, ServiceLink, Trace, TraceSet};
 use wire::otlp::Format;
 
 use self::adjust::Adjust;
@@ -47,6 +48,7 @@ use crate::State;
 use crate::form::{self, Form, Plus};
 use crate::reads::Reads;
 use crate::respond;
+use crate::token::Token;
 
 /// The page at `/` of the classical port.
 const PAGE: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Spandrel: Jaeger query API</title></head>\n\
@@ -55,6 +57,9 @@ const PAGE: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf
 <p>Grafana: add a data source of type Jaeger with the URL of this page.<br>\n\
 Jaeger UI: run it with its API proxied to this address.</p>\n\
 </body></html>\n";
+
+/// Our own search, page by page.
+const SEARCH_PATH: &str = "/spandrel/api/v1/search/traces";
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -83,10 +88,14 @@ pub fn router(state: State) -> Router {
     port(state.into())
 }
 
-/// The API at the root, and everything under `/jaeger`.
+/// The API at the root, everything under `/jaeger`, and our own search.
 pub(crate) fn api_and_prefix(state: State) -> Router {
-    let shared = Shared::from(state);
-    api(shared.clone()).nest("/jaeger", port(shared))
+    routes(state.into())
+}
+
+fn routes(shared: Shared) -> Router {
+    let own = Router::new().route(SEARCH_PATH, get(search_page)).with_state(shared.clone());
+    api(shared.clone()).nest("/jaeger", port(shared)).merge(own)
 }
 
 fn port(shared: Shared) -> Router {
@@ -134,6 +143,10 @@ impl Call {
 
     async fn search(&self, search: &TraceSearch) -> Result<TraceSet, Error> {
         Ok(self.reads.search(&self.tenant, search, &self.limits).await?)
+    }
+
+    async fn search_page(&self, search: &TraceSearch, after: Option<Position>) -> Result<SearchPage, Error> {
+        Ok(self.reads.search_page(&self.tenant, search, after, &self.limits).await?)
     }
 
     async fn services(&self) -> Result<Vec<String>, Error> {
@@ -345,6 +358,17 @@ async fn summaries_v3(Extension(shared): Extension<Shared>, parts: Parts) -> Res
     answer(shared, Version::V3, parts, async |call| {
         let search = params::search_v3(&call.form)?;
         Ok(v3::summaries(&call.search(&search).await?))
+    })
+    .await
+}
+
+/// `GET /spandrel/api/v1/search/traces`: summaries of the newest traces, and a token for those behind them.
+async fn search_page(Extension(shared): Extension<Shared>, parts: Parts) -> Response {
+    answer(shared, Version::V3, parts, async |call| {
+        let (search, after, question) = params::search_page(&call.form, &call.tenant, call.now_ns)?;
+        let page = call.search_page(&search, after).await?;
+        let next = page.next.map(|after| Token { question, range: search.range, after }.encode());
+        Ok(v3::page(&page.set, next.as_deref()))
     })
     .await
 }

@@ -3,15 +3,16 @@
 //! Units differ by endpoint and are converted here, once: v1 search takes µs, dependencies ms, v3 RFC 3339 text.
 //! The end of a range is meant to be in it, to the unit it is given in: `end=5` µs includes 5,999 ns.
 
-use model::TimeRange;
-use model::TraceId;
 use model::search::{Condition, TraceSearch};
 use model::time::HOUR_NS;
+use model::{TenantId, TimeRange, TraceId};
+use storage::read::Position;
 
 use super::go::{self, ScalarError};
 use super::tags::{self, JsonTagError, TagError, Tags};
 use super::terms::{self, NO_SERVICE};
 use crate::form::{Form, FormError};
+use crate::token::{self, Token, TokenError};
 
 /// How far back a v1 search looks where it does not say. Source: Jaeger `defaultTraceQueryLookbackDuration`.
 const SEARCH_LOOKBACK_NS: i64 = 48 * HOUR_NS;
@@ -43,6 +44,9 @@ pub(super) enum ParamError {
     /// A tag.
     #[error(transparent)]
     Tag(#[from] TagError),
+    /// The token of a page.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// A parameter that must be there.
     #[error("parameter '{0}' is required")]
     Required(&'static str),
@@ -89,19 +93,7 @@ pub(super) enum Search {
 /// A v1 search and whether its traces stay as they are stored.
 /// Source: Jaeger v2.20 `query_parser.go` `parseTraceQueryParams`, also for the order of the checks.
 pub(super) fn search(form: &Form, now_ns: i64) -> Result<(Search, bool), ParamError> {
-    let value = |name| move |source| ParamError::Value { name, source };
-    let start_us = optional(form, "start", go::int64).map_err(value("start"))?;
-    let end_us = optional(form, "end", go::int64).map_err(value("end"))?;
-    let mut tags = Tags::new();
-    for pair in form.all("tag") {
-        tags::add_pair(&mut tags, pair)?;
-    }
-    for text in form.all("tags") {
-        tags::add_text(&mut tags, text)?;
-    }
-    let limit = optional(form, "limit", go::int32).map_err(ParamError::Bare)?;
-    let min_ns = optional(form, "minDuration", go::duration_ns).map_err(value("minDuration"))?.unwrap_or(0);
-    let max_ns = optional(form, "maxDuration", go::duration_ns).map_err(value("maxDuration"))?.unwrap_or(0);
+    let filters = Filters::of(form)?;
     let mut ids: Vec<TraceId> = Vec::new();
     for text in form.all("traceID") {
         let id = go::trace_id(text).map_err(ParamError::TraceId)?;
@@ -113,27 +105,91 @@ pub(super) fn search(form: &Form, now_ns: i64) -> Result<(Search, bool), ParamEr
     if !ids.is_empty() {
         return Ok((Search::Ids(ids), raw));
     }
-
-    let service = form.first("service");
-    if service.is_empty() {
+    if form.first("service").is_empty() {
         return Err(ParamError::Required("service"));
     }
-    let limit = limit.map_or(Ok(SEARCH_LIMIT), usize::try_from).map_err(|_| ParamError::Limit)?;
-    if limit == 0 {
-        return Err(ParamError::Limit);
+    Ok((Search::Matching(filters.search(form, now_ns)?), raw))
+}
+
+/// A page of a search in the words of v1, but that no service need be named: what is asked, behind which place, and the
+/// hash that the next page's token has.
+pub(super) fn search_page(
+    form: &Form,
+    tenant: &TenantId,
+    now_ns: i64,
+) -> Result<(TraceSearch, Option<Position>, [u8; 8]), ParamError> {
+    let mut search = Filters::of(form)?.search(form, now_ns)?;
+    let mut question = vec![tenant.as_str()];
+    for name in PAGED {
+        question.push(name);
+        question.extend(form.all(name));
     }
-    let range = range(
-        start_us.map_or(now_ns.saturating_sub(SEARCH_LOOKBACK_NS), |start| start.saturating_mul(1_000)),
-        end_us.map_or(now_ns, |end| end.saturating_mul(1_000).saturating_add(999)),
-    );
-    if range.start_ns >= range.end_ns_exclusive {
-        return Err(ParamError::Range);
+    let question = token::question_hash(question);
+    let token = form.first("token");
+    if token.is_empty() {
+        return Ok((search, None, question));
     }
-    if min_ns != 0 && max_ns != 0 && max_ns < min_ns {
-        return Err(ParamError::Durations);
+    let token = Token::decode(token, question)?;
+    search.range = token.range;
+    Ok((search, Some(token.after), question))
+}
+
+/// The parameters that must be the same on all pages of a search.
+const PAGED: [&str; 8] =
+    ["service", "operation", "tag", "tags", "minDuration", "maxDuration", "start", "end"];
+
+/// What narrows a search of v1.
+struct Filters {
+    start_us: Option<i64>,
+    end_us: Option<i64>,
+    tags: Tags,
+    limit: Option<i32>,
+    /// 0 for any.
+    min_ns: i64,
+    /// 0 for any.
+    max_ns: i64,
+}
+
+impl Filters {
+    fn of(form: &Form) -> Result<Self, ParamError> {
+        let value = |name| move |source| ParamError::Value { name, source };
+        let start_us = optional(form, "start", go::int64).map_err(value("start"))?;
+        let end_us = optional(form, "end", go::int64).map_err(value("end"))?;
+        let mut tags = Tags::new();
+        for pair in form.all("tag") {
+            tags::add_pair(&mut tags, pair)?;
+        }
+        for text in form.all("tags") {
+            tags::add_text(&mut tags, text)?;
+        }
+        let limit = optional(form, "limit", go::int32).map_err(ParamError::Bare)?;
+        let min_ns =
+            optional(form, "minDuration", go::duration_ns).map_err(value("minDuration"))?.unwrap_or(0);
+        let max_ns =
+            optional(form, "maxDuration", go::duration_ns).map_err(value("maxDuration"))?.unwrap_or(0);
+        Ok(Self { start_us, end_us, tags, limit, min_ns, max_ns })
     }
-    let conditions = conditions(service, form.first("operation"), &tags, min_ns, max_ns);
-    Ok((Search::Matching(TraceSearch { range, conditions, limit }), raw))
+
+    fn search(&self, form: &Form, now_ns: i64) -> Result<TraceSearch, ParamError> {
+        let limit = self.limit.map_or(Ok(SEARCH_LIMIT), usize::try_from).map_err(|_| ParamError::Limit)?;
+        if limit == 0 {
+            return Err(ParamError::Limit);
+        }
+        let start_ns = self.start_us.map(|start| start.saturating_mul(1_000));
+        let end_ns = self.end_us.map(|end| end.saturating_mul(1_000).saturating_add(999));
+        let range =
+            range(start_ns.unwrap_or(now_ns.saturating_sub(SEARCH_LOOKBACK_NS)), end_ns.unwrap_or(now_ns));
+        if range.start_ns >= range.end_ns_exclusive {
+            return Err(ParamError::Range);
+        }
+        let (min_ns, max_ns) = (self.min_ns, self.max_ns);
+        if min_ns != 0 && max_ns != 0 && max_ns < min_ns {
+            return Err(ParamError::Durations);
+        }
+        let conditions =
+            conditions(form.first("service"), form.first("operation"), &self.tags, min_ns, max_ns);
+        Ok(TraceSearch { range, conditions, limit })
+    }
 }
 
 /// Whether `/api/traces/{id}` asks for the trace as it is stored.
@@ -305,6 +361,28 @@ mod tests {
                 false
             ))
         );
+    }
+
+    #[test]
+    fn a_token_continues_its_own_search() {
+        let tenant = TenantId::default_tenant();
+        let page = |query: &str, now_ns| search_page(&form(query), &tenant, now_ns);
+        let (first, after, question) = page("tag=a:b&limit=5", NOW_NS).expect("a first page");
+        assert_eq!((first.conditions.len(), first.limit, after), (1, 5, None));
+        let after = Position { start_ns: NOW_NS - 7, trace_id: TraceId([3; 16]) };
+        let token = Token { question, range: first.range, after }.encode();
+        // Later, with another limit: the range stays.
+        let (next, found, same) =
+            page(&format!("limit=9&tag=a:b&token={token}"), NOW_NS + HOUR_NS).expect("next");
+        assert_eq!((next.range, next.limit, found, same), (first.range, 9, Some(after), question));
+        for query in ["tag=a:c", "tag=a:b&service=x", "tag=a:b&start=1", "tag=a:b&tag=c:d", ""] {
+            let error = page(&format!("{query}&token={token}"), NOW_NS).expect_err(query);
+            assert_eq!(error, ParamError::Token(TokenError::OtherQuestion), "{query}");
+        }
+        let other: TenantId = "other".parse().expect("a tenant");
+        let error = search_page(&form(&format!("tag=a:b&token={token}")), &other, NOW_NS);
+        assert_eq!(error, Err(ParamError::Token(TokenError::OtherQuestion)));
+        assert_eq!(page("token=x", NOW_NS), Err(ParamError::Token(TokenError::Damaged)));
     }
 
     #[test]

@@ -121,6 +121,7 @@ fn spans() -> SpanColumns {
 enum Asked {
     Ids(Vec<TraceId>),
     Search(TraceSearch),
+    Page(TraceSearch, Option<Position>),
     Operations(String),
     Links(TimeRange),
 }
@@ -201,6 +202,23 @@ impl Reads for Fixture {
         self.reply(tenant, Some(Asked::Search(search.clone())), set)
     }
 
+    /// One trace a page.
+    fn search_page<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        search: &'a TraceSearch,
+        after: Option<Position>,
+        _: &'a Limits,
+    ) -> BoxFuture<'a, storage::Result<SearchPage>> {
+        let place = |trace: &Trace| Position { start_ns: START_NS, trace_id: trace.trace_id };
+        let mut set = self.traces(|id| after.is_none_or(|after| *id > after.trace_id));
+        set.traces.sort_by_key(|trace| trace.trace_id);
+        let is_last = set.traces.len() < 2;
+        set.traces.truncate(1);
+        let next = set.traces.first().map(place).filter(|_| !is_last);
+        self.reply(tenant, Some(Asked::Page(search.clone(), after)), SearchPage { set, next })
+    }
+
     fn services<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, storage::Result<Vec<String>>> {
         let mut services: Vec<String> =
             self.spans.origins.service.dictionary.iter().map(str::to_owned).collect();
@@ -253,7 +271,7 @@ async fn send(fixture: &Fixture, request: Request<Body>) -> Answer {
         clock: || NOW_NS,
         ledger: Arc::default(),
     };
-    let router = api(shared.clone()).nest("/jaeger", port(shared));
+    let router = routes(shared);
     let response = router.oneshot(request).await.expect("a router never fails");
     let status = response.status().as_u16();
     let content_type = response.headers().get(header::CONTENT_TYPE);
@@ -829,4 +847,33 @@ async fn a_body_that_is_no_otlp_is_400() {
         assert_eq!(answer.status, 400, "{body}: {}", answer.body);
         assert!(answer.body.contains(r#""msg":"cannot decode OTLP JSON: "#), "{body}: {}", answer.body);
     }
+}
+
+#[tokio::test]
+async fn pages_of_our_own_search_follow_each_other() {
+    let fixture = Fixture::new();
+    let first = get_ok(&fixture, "/spandrel/api/v1/search/traces?limit=1&minDuration=1ns").await;
+    let first: serde_json::Value = serde_json::from_str(&first).expect("JSON");
+    assert_eq!(first["traces"][0]["traceId"], format!("{SHORT_TRACE_ID:0>32}"));
+    assert_eq!(first["traces"][0]["rootOperationName"], "lone");
+    let token = first["next"].as_str().expect("a token");
+    let next = format!("/spandrel/api/v1/search/traces?limit=1&minDuration=1ns&token={token}");
+    let second: serde_json::Value = serde_json::from_str(&get_ok(&fixture, &next).await).expect("JSON");
+    assert_eq!((second["traces"][0]["traceId"].as_str(), second.get("next")), (Some(TRACE_ID), None));
+    let asked = fixture.asked();
+    let (Asked::Page(search, None), Asked::Page(later, Some(after))) = (&asked[0], &asked[1]) else {
+        panic!("{asked:?}")
+    };
+    assert_eq!((search, after.trace_id), (later, trace_id(SHORT_TRACE_ID)));
+    let damaged = "invalid parameter token: it is damaged";
+    check_v3_error(&fixture, "/spandrel/api/v1/search/traces?token=x", 400, damaged).await;
+    let other = "invalid parameter token: it belongs to a search with other parameters";
+    check_v3_error(&fixture, &format!("{next}&service=shop"), 400, other).await;
+    check_v3_error(
+        &fixture,
+        "/spandrel/api/v1/search/traces?limit=0",
+        400,
+        "invalid parameter: limit must be greater than 0",
+    )
+    .await;
 }

@@ -45,16 +45,33 @@ pub(super) fn traces(set: &TraceSet) -> Option<String> {
 
 /// An answer with a summary of each trace.
 pub(super) fn summaries(set: &TraceSet) -> String {
-    let mut out = String::from(r#"{"summaries":["#);
+    let mut out = String::from(r#"{"summaries":"#);
+    write_summaries(&mut out, set);
+    out.push('}');
+    out
+}
+
+/// A page of our own search: a summary of each trace, and the token of the next page if there is one.
+pub(super) fn page(set: &TraceSet, next: Option<&str>) -> String {
+    let mut out = String::from(r#"{"traces":"#);
+    write_summaries(&mut out, set);
+    if let Some(next) = next {
+        push(&mut out, format_args!(r#","next":"{next}""#));
+    }
+    out.push('}');
+    out
+}
+
+fn write_summaries(out: &mut String, set: &TraceSet) {
+    out.push('[');
     let with_spans = set.traces.iter().filter(|trace| !trace.spans.is_empty());
     for (i, trace) in with_spans.enumerate() {
         if i > 0 {
             out.push(',');
         }
-        write_summary(&mut out, set, trace);
+        write_summary(out, set, trace);
     }
-    out.push_str("]}");
-    out
+    out.push(']');
 }
 
 /// Source: Jaeger `querysvc/summary.go`. Where that has no root because every span has a parent, the earliest orphan

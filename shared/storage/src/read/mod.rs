@@ -24,6 +24,7 @@ mod fetch;
 pub(crate) mod index;
 mod links;
 mod merged;
+mod pages;
 mod series;
 mod traces;
 mod windows;
@@ -39,6 +40,7 @@ use crate::{Error, Result, Store};
 
 pub use crate::index::names::Operation;
 pub use links::{ServiceLink, service_links};
+pub use pages::{Position, SearchPage, search_page};
 pub use series::{
     NamedFiles, Selected, Selection, SeriesFiles, SeriesLimits, Steps, exemplars, label_names, label_sets,
     label_values, metadata, select,

@@ -23,7 +23,7 @@ const FIRST_BATCH: usize = 8;
 /// How many files a search looks at between later such questions, at most.
 const LARGEST_BATCH: usize = 128;
 /// A trace that a search finds is complete within so many hours around it; a trace by id, at any age.
-const SEARCHED_TRACE_REACH_NS: i64 = 24 * HOUR_NS;
+pub(super) const SEARCHED_TRACE_REACH_NS: i64 = 24 * HOUR_NS;
 
 /// The traces with these ids that exist, at any age, whole, in the order of `ids`.
 ///
@@ -88,7 +88,11 @@ async fn search_once(
 }
 
 /// The traces that a search asks for, with the start of their newest matching span, newest first.
-async fn find(asker: &Asker, files: &[IndexedFile], search: &TraceSearch) -> Result<Vec<(TraceId, i64)>> {
+pub(super) async fn find(
+    asker: &Asker,
+    files: &[IndexedFile],
+    search: &TraceSearch,
+) -> Result<Vec<(TraceId, i64)>> {
     let mut candidates = Vec::new();
     for file in files {
         let summary = file.summary()?;
@@ -166,7 +170,12 @@ async fn matches_in_request(
 }
 
 /// All spans of these traces in `files`, each once.
-async fn gather(asker: &Asker, files: &[IndexedFile], ids: &[TraceId], limits: &Limits) -> Result<TraceSet> {
+pub(super) async fn gather(
+    asker: &Asker,
+    files: &[IndexedFile],
+    ids: &[TraceId],
+    limits: &Limits,
+) -> Result<TraceSet> {
     let wanted: Arc<HashSet<TraceId>> = Arc::new(ids.iter().copied().collect());
     let hashes: Vec<u64> = wanted.iter().map(|id| fingerprint::hash_id(&id.0)).collect();
     let mut candidates = Vec::new();

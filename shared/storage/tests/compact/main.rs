@@ -5,6 +5,7 @@ mod interleaved;
 mod logs;
 mod memory;
 mod outage;
+mod pages;
 mod series;
 mod spans;
 
