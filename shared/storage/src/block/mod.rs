@@ -9,8 +9,8 @@
 //! - [`mod@reference`]: the same columns through the `parquet` crate, to check files independently.
 
 mod columns;
-mod ints;
 pub mod hive;
+mod ints;
 pub mod logs;
 pub mod parquet;
 pub mod parts;

@@ -1,6 +1,6 @@
 //! Searches page by page, newest first: each page begins exactly behind the one before.
 //!
-//! A trace's place is the start of its newest span that the search asks for, and its id. A page looks only at spans that
+//! A trace's place is the start of its newest span that the search asks for, in whole microseconds, and its id. A page looks only at spans that
 //! start at the place before it or earlier, so that late pages cost as much as early ones. What it finds may have a newer
 //! such span and so was on an earlier page: that is seen once the whole trace is read, and it is left out.
 
@@ -9,7 +9,7 @@ use model::search::TraceSearch;
 use model::{Signal, TenantId, TimeRange};
 
 use super::fetch::Asker;
-use super::traces::{SEARCHED_TRACE_REACH_NS, find, gather};
+use super::traces::{SEARCHED_TRACE_REACH_NS, find, gather, place_ns};
 use super::{Limits, Trace, TraceSet, evaluate, index};
 use crate::{Error, Result, Store};
 
@@ -22,7 +22,7 @@ const MAX_LOOKED_FOR: usize = 1 << 20;
 /// Where a page ends: the place of its last trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// When the trace's newest span that is asked for starts, ns since the epoch.
+    /// When the trace's newest span that is asked for starts: ns since the epoch, a whole microsecond.
     pub start_ns: i64,
     /// The trace; of one start the least comes first.
     pub trace_id: TraceId,
@@ -76,7 +76,7 @@ async fn search_page_once(
         let mut behind = search.clone();
         behind.limit = n_looked_for;
         if let Some(after) = after {
-            let end_ns_exclusive = after.start_ns.saturating_add(1);
+            let end_ns_exclusive = after.start_ns.saturating_add(1000);
             behind.range.end_ns_exclusive = end_ns_exclusive.min(search.range.end_ns_exclusive);
         }
         let mut found = find(&asker, &files, &behind).await?;
@@ -120,7 +120,7 @@ fn add(page: &mut TraceSet, whole: TraceSet, found: &[(TraceId, i64)], search: &
             let (columns, row) = (&whole.blocks[block as usize], row as usize);
             let start_ns = columns.start_ns[row];
             let is_candidate = search.range.contains(start_ns)
-                && found.iter().any(|&(id, found_ns)| id == trace.trace_id && start_ns > found_ns);
+                && found.iter().any(|&(id, found_ns)| id == trace.trace_id && place_ns(start_ns) > found_ns);
             Ok::<_, Error>(
                 is_candidate
                     && evaluate::row_meets(columns, row, &search.conditions)

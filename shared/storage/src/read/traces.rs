@@ -137,6 +137,12 @@ fn is_enough(newest: &HashMap<TraceId, i64>, limit: usize, max_start_ns: i64) ->
     newest.values().filter(|&&start_ns| start_ns > max_start_ns).count() >= limit
 }
 
+/// Where a span that starts then has its place among others, ns: searches order spans by microsecond, because merged files
+/// tell no more.
+pub(super) fn place_ns(start_ns: i64) -> i64 {
+    start_us(start_ns).saturating_mul(1000)
+}
+
 /// Traces and starts of the spans of a file that a search asks for.
 async fn matches_in(
     asker: &Asker,
@@ -164,8 +170,7 @@ async fn matches_in_request(
     let mut rows = evaluate::rows_in(&columns, search.range);
     let opened = evaluate::File { columns: &columns, table, parts: &parts };
     evaluate::retain_all(&opened, &search.conditions, &mut rows).map_err(corrupt)?;
-    // Searches order spans by microsecond: merged files tell no more.
-    let start_ns = |row: u32| start_us(columns.start_ns[row as usize]).saturating_mul(1000);
+    let start_ns = |row: u32| place_ns(columns.start_ns[row as usize]);
     Ok(rows.into_iter().map(|row| (columns.trace_id[row as usize], start_ns(row))).collect())
 }
 
