@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use facts::{Gatherer, Operations, TraceFacts};
 pub use text::PolicyError;
-pub use thin::{Thinned, raised, thin};
+pub use thin::{Applied, Thinned, apply, raised, thin};
 
 use super::threshold::{Precision, Threshold};
 

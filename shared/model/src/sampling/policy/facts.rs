@@ -10,32 +10,49 @@ use crate::columns::Value;
 use crate::dictionary::Dictionary;
 use crate::ids::TraceId;
 use crate::sampling::threshold::Randomness;
-use crate::sampling::tracestate::TraceState;
+use crate::sampling::tracestate::{TraceState, adjusted_count};
 use crate::spans::STATUS_ERROR;
 
-/// How many spans each operation has, by service and name: as many as were counted, whatever their weight.
+/// Bytes of names of services and operations that are counted at most.
+const MAX_COUNTED_BYTES: usize = 32 << 20;
+
+/// How many spans each operation has, by service and name, as far as their tracestates tell: a span that was sampled
+/// counts for all that it stands for.
+///
+/// Memory is bounded: where there are too many names, those that come later are not counted and thus rare.
 #[derive(Debug, Clone, Default)]
 pub struct Operations {
-    n_spans: HashMap<String, HashMap<String, u64>>,
+    n_spans: HashMap<String, HashMap<String, f64>>,
+    counted_bytes: usize,
 }
 
 impl Operations {
-    /// Counts the spans of a batch.
+    /// Counts the spans of a batch. Needs the columns of trace state, service and name.
     pub fn add(&mut self, columns: &SpanColumns) {
-        let mut n_of_positions: HashMap<(u32, u32), u64> = HashMap::new();
-        for (&service, &name) in columns.origins.service.rows.iter().zip(&columns.name.rows) {
-            *n_of_positions.entry((service, name)).or_default() += 1;
+        let states = &columns.trace_state;
+        let weights: Vec<f64> =
+            states.dictionary.iter().map(|state| adjusted_count(state).unwrap_or(1.0)).collect();
+        let mut n_of_positions: HashMap<(u32, u32), f64> = HashMap::new();
+        let rows = columns.origins.service.rows.iter().zip(&columns.name.rows).zip(&states.rows);
+        for ((&service, &name), &state) in rows {
+            *n_of_positions.entry((service, name)).or_default() += weights[state as usize];
         }
         for ((service, name), n) in n_of_positions {
             let service = columns.origins.service.dictionary.get(service);
             let name = columns.name.dictionary.get(name);
-            *self.n_spans.entry(service.to_owned()).or_default().entry(name.to_owned()).or_default() += n;
+            if let Some(counted) = self.n_spans.get_mut(service).and_then(|names| names.get_mut(name)) {
+                *counted += n;
+            } else if self.counted_bytes < MAX_COUNTED_BYTES {
+                self.counted_bytes += name.len() + size_of::<(String, f64)>();
+                self.n_spans.entry(service.to_owned()).or_default().insert(name.to_owned(), n);
+            }
         }
     }
 
     /// The spans of one operation.
     pub fn n(&self, service: &str, name: &str) -> u64 {
-        self.n_spans.get(service).and_then(|names| names.get(name)).copied().unwrap_or(0)
+        let n = self.n_spans.get(service).and_then(|names| names.get(name)).copied().unwrap_or(0.0);
+        n.round() as u64
     }
 }
 
@@ -72,6 +89,16 @@ impl TraceFacts {
         }
     }
 
+    /// Adds what is known of other spans of the trace.
+    pub fn join(&mut self, other: &Self) {
+        self.written_randomness = self.written_randomness.max(other.written_randomness);
+        self.has_error |= other.has_error;
+        self.min_start_ns = self.min_start_ns.min(other.min_start_ns);
+        self.max_end_ns = self.max_end_ns.max(other.max_end_ns);
+        self.n_of_rarest = self.n_of_rarest.min(other.n_of_rarest);
+        self.attribute = self.attribute.into_iter().chain(other.attribute).min();
+    }
+
     /// From the first start to the last end. Source: Collector, tailsamplingprocessor, policy `latency`.
     pub fn duration(&self) -> Duration {
         Duration::from_nanos(u64::try_from(self.max_end_ns.saturating_sub(self.min_start_ns)).unwrap_or(0))
@@ -84,7 +111,8 @@ impl TraceFacts {
 }
 
 /// Looks at the spans of one batch for one policy; what is the same for many spans is looked at once.
-/// Needs the columns of trace state, service, resource, name, times, status and attributes.
+/// Needs the columns of trace state, service, name, times and status; of a policy that lists attributes, those of
+/// resources and attributes too.
 pub struct Gatherer<'a> {
     columns: &'a SpanColumns,
     operations: &'a Operations,
@@ -136,14 +164,17 @@ impl<'a> Gatherer<'a> {
         facts.max_end_ns = facts.max_end_ns.max(start_ns.saturating_add(columns.duration_ns[row].max(0)));
         let n = self.operations.n(columns.origins.service.get(row), columns.name.get(row));
         facts.n_of_rarest = facts.n_of_rarest.min(n);
-        let of_span = columns.attributes.entries(row).filter_map(|entry| {
+        // A policy without attributes needs no columns of them.
+        let entries = if self.of_key.is_empty() { 0..0 } else { columns.attributes.entries(row) };
+        let of_span = entries.filter_map(|entry| {
             let wanted = &self.of_key[columns.attributes.key.rows[entry] as usize];
             wanted
                 .iter()
                 .find(|wanted| wanted.is_met_by(columns.attributes.value(entry)))
                 .map(|wanted| wanted.at)
         });
-        let of_resource = self.of_resource[columns.origins.resource.rows[row] as usize];
+        let resource = columns.origins.resource.rows.get(row);
+        let of_resource = resource.and_then(|&position| self.of_resource[position as usize]);
         facts.attribute = of_span.chain(of_resource).chain(facts.attribute).min();
     }
 }
@@ -235,6 +266,9 @@ mod tests {
         };
         let facts = gathered(&[3, 1, 2, 0]);
         assert_eq!(facts, gathered(&[0, 1, 2, 3]));
+        let mut joined = gathered(&[3, 1]);
+        joined.join(&gathered(&[0, 2]));
+        assert_eq!(facts, joined);
         let expected = TraceFacts {
             written_randomness: Randomness::parse("00000000000002"),
             has_error: true,
@@ -246,6 +280,19 @@ mod tests {
         assert_eq!(facts, expected);
         assert_eq!(facts.duration(), Duration::from_nanos(110));
         assert_eq!(gathered(&[]).duration(), Duration::ZERO);
+    }
+
+    #[test]
+    fn sampled_spans_count_for_those_they_stand_for() {
+        let mut columns = SpanColumns::default();
+        let origin = columns.origins.intern_resource("shop", "", "");
+        for trace_state in ["", "ot=th:8", "ot=th:c", "no tracestate"] {
+            let fields = SpanFields { trace_state, name: "a", ..SpanFields::default() };
+            columns.push_span(&fields, origin);
+        }
+        let mut operations = Operations::default();
+        operations.add(&columns);
+        assert_eq!(operations.n("shop", "a"), 1 + 2 + 4 + 1);
     }
 
     #[test]

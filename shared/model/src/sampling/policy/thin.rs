@@ -41,26 +41,45 @@ pub fn thin(policy: &Policy, columns: &mut SpanColumns) -> Thinned {
             Decision::Drop => thinned.n_dropped_traces += 1,
         }
     }
+    thinned.n_dropped_spans = apply(columns, |id| decisions[&id]).n_dropped;
+    thinned
+}
+
+/// What became of the spans of a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Spans that went.
+    pub n_dropped: u64,
+    /// Spans that stayed with another tracestate.
+    pub n_raised: u64,
+}
+
+/// Drops the spans of traces that are to go, and raises the thresholds of those that stay by chance.
+pub fn apply<'a>(columns: &mut SpanColumns, decision: impl Fn(TraceId) -> Decision<'a>) -> Applied {
+    let mut applied = Applied::default();
     let mut is_kept = Vec::with_capacity(columns.len());
     // Positions of tracestates with the threshold of the rest, by position without it.
-    let mut raised_states: HashMap<u32, u32> = HashMap::new();
+    let mut raised_states: HashMap<(u32, Threshold), u32> = HashMap::new();
     for row in 0..columns.len() {
-        let decision = decisions[&columns.trace_id[row]];
+        let decision = decision(columns.trace_id[row]);
         is_kept.push(decision != Decision::Drop);
         if let Decision::Sampled { threshold } = decision {
             let states = &mut columns.trace_state;
             let position = states.rows[row];
-            states.rows[row] = *raised_states.entry(position).or_insert_with(|| {
-                let text = raised(states.dictionary.get(position), threshold);
-                states.dictionary.intern(&text)
+            let raised = *raised_states.entry((position, threshold)).or_insert_with(|| {
+                let before = states.dictionary.get(position);
+                let text = raised(before, threshold);
+                if text == before { position } else { states.dictionary.intern(&text) }
             });
+            applied.n_raised += u64::from(raised != position);
+            states.rows[row] = raised;
         }
     }
-    thinned.n_dropped_spans = is_kept.iter().filter(|&&is_kept| !is_kept).count() as u64;
-    if thinned.n_dropped_spans > 0 {
+    applied.n_dropped = is_kept.iter().filter(|&&is_kept| !is_kept).count() as u64;
+    if applied.n_dropped > 0 {
         columns.retain(&is_kept);
     }
-    thinned
+    applied
 }
 
 /// The tracestate of a span that `threshold` kept: with the greater of it and what is written there already.
