@@ -52,6 +52,8 @@ impl Compactor {
                 rows = report.rows,
                 duplicates = report.duplicates,
                 expired = report.expired,
+                rewritten = report.rewritten,
+                dropped = report.dropped,
                 deleted = report.deleted,
                 forestalled = report.forestalled,
                 held = report.held,
@@ -96,6 +98,12 @@ pub fn settings(lookup: impl Fn(&str) -> Option<String>) -> Result<Settings, con
     Ok(Settings {
         grace_s: parsed(text, "SPANDREL_COMPACT_GRACE_S", defaults.grace_s, "seconds")?,
         retention: parsed(text, "SPANDREL_RETENTION", defaults.retention, "rules such as 30d,metrics=400d")?,
+        sampling: parsed(
+            text,
+            "SPANDREL_SAMPLING_POLICY",
+            defaults.sampling,
+            "policies such as errors;rest=10%;after=6h",
+        )?,
         max_merges: parsed(text, "SPANDREL_COMPACT_MAX_MERGES", defaults.max_merges, "a number")?,
         rules: storage::compact::Rules {
             target_bytes: parsed(text, "SPANDREL_COMPACT_TARGET_BYTES", rules.target_bytes, "bytes")?,
@@ -111,6 +119,7 @@ pub fn to_json(report: &Report) -> Value {
         "merges": report.merges, "inputs": report.inputs, "outputs": report.outputs, "rows": report.rows,
         "duplicates": report.duplicates, "bytes_read": report.bytes_read, "bytes_written": report.bytes_written,
         "forestalled": report.forestalled, "held": report.held, "expired": report.expired,
+        "rewritten": report.rewritten, "dropped": report.dropped,
         "deleted": report.deleted, "failed": report.failed,
     })
 }
@@ -130,6 +139,10 @@ mod tests {
         let tenant = "team-a".parse().expect("a tenant");
         let retention = of("SPANDREL_RETENTION", "30d,team-a/=1d").expect("rules").retention;
         assert_eq!(retention.age_s(&tenant, model::Signal::Logs), Some(86_400));
+        let sampling = of("SPANDREL_SAMPLING_POLICY", "team-a/rest=7%;after=6h").expect("policies").sampling;
+        assert_eq!(sampling.of(&tenant).map(|policy| policy.rest_percent), Some(7.0));
+        let error = of("SPANDREL_SAMPLING_POLICY", "rest=7%").expect_err("no age");
+        assert!(error.to_string().contains("SPANDREL_SAMPLING_POLICY"), "{error}");
         let error = of("SPANDREL_COMPACT_MAX_MERGES", "many").expect_err("no number");
         assert!(error.to_string().contains("SPANDREL_COMPACT_MAX_MERGES"), "{error}");
     }

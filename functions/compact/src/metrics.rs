@@ -16,6 +16,8 @@ pub struct Metrics {
     bytes_read: Counter,
     bytes_written: Counter,
     expired: Counter,
+    rewritten: Counter,
+    dropped: Counter,
     deleted: Counter,
 }
 
@@ -36,6 +38,8 @@ impl Metrics {
         self.bytes_read.add(report.bytes_read);
         self.bytes_written.add(report.bytes_written);
         self.expired.add(report.expired);
+        self.rewritten.add(report.rewritten);
+        self.dropped.add(report.dropped);
         self.deleted.add(report.deleted);
     }
 
@@ -51,18 +55,24 @@ impl Metrics {
         counter("spandrel_compact_merges_total", "Merges published.", &[("", self.merges.get())]);
         counter(
             "spandrel_compact_files_total",
-            "Files that merges read and wrote, that became too old, and that were deleted.",
+            "Files that merges read and wrote, that became too old, that a policy changed, and that were deleted.",
             &[
                 (r#"kind="input""#, self.inputs.get()),
                 (r#"kind="output""#, self.outputs.get()),
                 (r#"kind="expired""#, self.expired.get()),
+                (r#"kind="rewritten""#, self.rewritten.get()),
                 (r#"kind="deleted""#, self.deleted.get()),
             ],
         );
         counter(
             "spandrel_compact_rows_total",
-            "Spans, samples and log records that merges wrote, and those that they left out as duplicates.",
-            &[(r#"kind="written""#, self.rows.get()), (r#"kind="duplicate""#, self.duplicates.get())],
+            "Spans, samples and log records that merges wrote, that they left out as duplicates, and that policies \
+             dropped.",
+            &[
+                (r#"kind="written""#, self.rows.get()),
+                (r#"kind="duplicate""#, self.duplicates.get()),
+                (r#"kind="dropped""#, self.dropped.get()),
+            ],
         );
         counter(
             "spandrel_compact_bytes_total",

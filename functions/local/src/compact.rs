@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::compact::{Compactor, Metrics};
 use edge::ledger::Ledger;
 use storage::Store;
-use storage::compact::{Retention, Settings};
+use storage::compact::{Retention, Sampling, Settings};
 use tokio::sync::watch;
 
 use crate::stores;
@@ -21,9 +21,17 @@ pub struct Args {
     /// Look at every window, and merge what is there as if no more would come
     #[arg(long)]
     everything: bool,
-    /// How old what is stored may become, such as 30d,metrics=400d,team-a/traces=7d [default: any]
+    /// How old what is stored may become, such as 30d,metrics=400d,traces{status=error}=90d [default: any]
     #[arg(long, env = "SPANDREL_RETENTION", value_name = "RULES", default_value_t)]
     retention: Retention,
+    /// Which stored traces stay, such as errors;slow=2s;rest=10%;after=6h|team-a/rest=100%;after=0s [default: all]
+    #[arg(
+        long = "sampling.policy",
+        env = "SPANDREL_SAMPLING_POLICY",
+        value_name = "POLICIES",
+        default_value_t
+    )]
+    sampling: Sampling,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -41,6 +49,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         let settings = Settings {
             everything: args.everything,
             retention: args.retention.clone(),
+            sampling: args.sampling.clone(),
             ..::compact::settings(edge::config::variable)?
         };
         let compactor = Compactor {
@@ -57,7 +66,8 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     } else {
         format!(
             "{} merges: {} files of {} bytes became {} of {}, with {} rows; {} duplicates left out\n\
-             {} files too old, {} deleted after their time of grace; {} windows failed, {} held by others\n",
+             {} files too old, {} written anew without {} spans that policies drop\n\
+             {} deleted after their time of grace; {} windows failed, {} held by others\n",
             report.merges,
             report.inputs,
             report.bytes_read,
@@ -66,6 +76,8 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             report.rows,
             report.duplicates,
             report.expired,
+            report.rewritten,
+            report.dropped,
             report.deleted,
             report.failed,
             report.held,
@@ -87,12 +99,12 @@ pub(crate) fn start_ticker(
     store: Store,
     owner: String,
     interval: Duration,
-    retention: Retention,
+    (retention, sampling): (Retention, Sampling),
     ledger: &Arc<Ledger>,
     stop: watch::Receiver<bool>,
 ) -> Result<Arc<Metrics>, Box<dyn Error>> {
     let metrics: Arc<Metrics> = Arc::default();
-    let settings = Settings { retention, ..::compact::settings(edge::config::variable)? };
+    let settings = Settings { retention, sampling, ..::compact::settings(edge::config::variable)? };
     let compactor =
         Compactor { store, settings, owner, metrics: Arc::clone(&metrics), ledger: Arc::clone(ledger) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -2,6 +2,7 @@
 //!
 //! - [`serve`]: the server. Stores → roles' routers → listeners; a clean stop.
 //! - [`inspect`]: what is stored. [`compact`]: merging, once or by a ticker.
+//!   [`sampling`]: what a policy would drop. [`erase`]: what has to go.
 //!   [`repair`]: what crashes left behind. [`cost`]: what it costs.
 //! - [`export`], [`tables`]: for other engines.
 //! - [`mod@bench`], [`traffic`], [`demo`]: made-up telemetry, to measure with and to look at.
@@ -10,9 +11,11 @@ pub mod bench;
 pub mod compact;
 pub mod cost;
 pub mod demo;
+pub mod erase;
 pub mod export;
 pub mod inspect;
 pub mod repair;
+pub mod sampling;
 pub mod serve;
 mod stores;
 mod table;
@@ -44,6 +47,10 @@ enum Command {
     Inspect(inspect::Args),
     /// Merge small files into large ones, once (a server does it all the time)
     Compact(compact::Args),
+    /// Ask for telemetry to be erased by trace, attribute or service, or list what was asked for
+    Erase(erase::Args),
+    /// Say what a sampling policy would drop and save
+    Sampling(sampling::Args),
     /// Show what crashes left behind, and remove it when told
     Repair(repair::Args),
     /// Write samples as plain Parquet, a row each, for other engines
@@ -62,6 +69,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => exit_code(serve::run(*args)),
         Command::Inspect(args) => exit_code(inspect::run(&args)),
         Command::Compact(args) => exit_code(compact::run(&args)),
+        Command::Erase(args) => exit_code(erase::run(&args)),
+        Command::Sampling(args) => exit_code(sampling::run(&args)),
         Command::Repair(args) => exit_code(repair::run(&args)),
         Command::Export(args) => exit_code(export::run(&args)),
         Command::Tables(args) => exit_code(tables::run(&args)),

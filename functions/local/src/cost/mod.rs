@@ -17,7 +17,7 @@ pub mod measured;
 pub mod plan;
 pub mod prices;
 pub mod scale;
-mod show;
+pub(crate) mod show;
 pub mod stored;
 
 use std::error::Error;

@@ -3,7 +3,7 @@
 use crate::table::number;
 
 /// A count or a rate: 12, 1.5 k, 23.4 M.
-pub(super) fn quantity(n: f64) -> String {
+pub(crate) fn quantity(n: f64) -> String {
     const STEPS: [(f64, &str); 5] = [(1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")];
     if n == 0.0 {
         return "–".to_owned();
@@ -15,7 +15,7 @@ pub(super) fn quantity(n: f64) -> String {
 }
 
 /// Dollars; a price below a cent keeps two digits that matter.
-pub(super) fn dollars(dollars: f64) -> String {
+pub(crate) fn dollars(dollars: f64) -> String {
     let decimals = match dollars.abs() {
         0.0 => 2,
         less if less < 0.000_001 => 9,

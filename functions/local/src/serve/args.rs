@@ -9,7 +9,7 @@ use edge::open::{self, Location};
 use ingest::{Origins, Sampling, Translation, TranslationStrategy};
 use model::sampling::Precision;
 use model::sampling::head::{HeadSampling, LogSampling, Mode, Percentage, RandomnessSource};
-use storage::compact::Retention;
+use storage::compact::{Retention, Sampling as StoredSampling};
 
 /// Arguments of `spandrel serve`.
 #[derive(Debug, Clone, clap::Args)]
@@ -110,9 +110,17 @@ pub struct Args {
     /// Wait so long in each storage call, as if the stores were far away
     #[arg(long, env = "SPANDREL_STORAGE_LATENCY_MS", value_name = "MS", default_value_t = 0, hide = true)]
     pub storage_latency_ms: u64,
-    /// How old what is stored may become, such as 30d,metrics=400d,team-a/traces=7d [default: any]
+    /// How old what is stored may become, such as 30d,metrics=400d,traces{status=error}=90d [default: any]
     #[arg(long, env = "SPANDREL_RETENTION", value_name = "RULES", default_value_t)]
     pub retention: Retention,
+    /// Which stored traces stay, such as errors;slow=2s;rest=10%;after=6h|team-a/rest=100%;after=0s [default: all]
+    #[arg(
+        long = "sampling.policy",
+        env = "SPANDREL_SAMPLING_POLICY",
+        value_name = "POLICIES",
+        default_value_t
+    )]
+    pub sampling_policy: StoredSampling,
     /// Web pages whose SDKs may send telemetry: all, none, or origins separated by commas
     #[arg(long, env = "SPANDREL_CORS_ORIGINS", value_name = "all|none|ORIGIN,…", default_value = "all")]
     pub cors_origins: String,

@@ -81,7 +81,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn Error>> {
                 store.clone(),
                 owner,
                 interval,
-                args.retention.clone(),
+                (args.retention.clone(), args.sampling_policy.clone()),
                 &ledger,
                 stopped.clone(),
             )?)

@@ -10,16 +10,23 @@
 //! Windows are looked at while writers name them, and each other one once in [`SWEEP_SLOTS`] calls, so that what comes
 //! late is merged too and an idle system costs next to nothing.
 
+pub mod erase;
 mod lease;
 mod logs;
+mod matching;
 mod outputs;
 pub mod plan;
 mod publish;
 pub mod repair;
 pub mod retention;
 mod retire;
+mod rewrite;
+mod sampling;
+mod scout;
 mod series;
 mod spans;
+pub mod thin;
+mod units;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,6 +37,7 @@ use tracing::{info, warn};
 
 pub use plan::Rules;
 pub use retention::Retention;
+pub use sampling::{InvalidSampling, Sampling};
 
 use crate::block::logs::merged::MAX_UNITS;
 use crate::index::{LogSummary, Places, SeriesSummary, Summary, Window, WindowItem, keys};
@@ -40,7 +48,7 @@ use crate::{Calls, Error, Result, Store};
 use lease::Lease;
 use outputs::Job;
 use plan::{Candidate, State};
-use publish::Publication;
+use publish::{Publication, Replacement};
 
 /// How many calls it takes until every window was looked at.
 pub const SWEEP_SLOTS: u64 = 60;
@@ -53,7 +61,7 @@ const GRACE_S: u64 = 180;
 pub type Clock<'a> = dyn Fn() -> u64 + Sync + 'a;
 
 /// What a call does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// How files are merged.
     pub rules: Rules,
@@ -61,6 +69,8 @@ pub struct Settings {
     pub grace_s: u64,
     /// How old what is stored may become.
     pub retention: Retention,
+    /// Which traces stay for good.
+    pub sampling: Sampling,
     /// Whether every window is looked at, and taken for settled.
     pub everything: bool,
     /// Merges after which a call ends.
@@ -73,6 +83,7 @@ impl Default for Settings {
             rules: Rules::default(),
             grace_s: GRACE_S,
             retention: Retention::default(),
+            sampling: Sampling::default(),
             everything: false,
             max_merges: 1000,
         }
@@ -104,6 +115,10 @@ pub struct Report {
     pub held: u64,
     /// Files that became too old.
     pub expired: u64,
+    /// Files that were written anew because a policy changes them.
+    pub rewritten: u64,
+    /// Spans that policies dropped.
+    pub dropped: u64,
     /// Retired files that were deleted.
     pub deleted: u64,
     /// Windows in which something failed; the log says what.
@@ -130,6 +145,7 @@ pub async fn run(
         Ok(n_files) => report.deleted = n_files,
         Err(err) => failed(&mut report, "deleting retired files", &err),
     }
+    erase::rounds(store, settings, owner, clock, &mut report).await?;
     for tenant in crate::read::tenants(store).await? {
         for signal in Signal::ALL {
             let mut pass =
@@ -184,6 +200,10 @@ impl Pass<'_> {
                 Window::Wide | Window::Hour(_) => self.merge_within(window).await,
             };
             let outcome = match outcome {
+                Ok(()) if window == Window::Wide => self.thin(window).await,
+                outcome => outcome,
+            };
+            let outcome = match outcome {
                 Ok(()) => self.forget_if_empty(&name, window, named, item.version).await,
                 Err(err) => Err(err),
             };
@@ -196,7 +216,11 @@ impl Pass<'_> {
             }
         }
         for window in long {
-            if let Err(err) = self.merge_into_long(window).await {
+            let outcome = match self.merge_into_long(window).await {
+                Ok(()) => self.thin(window).await,
+                Err(err) => Err(err),
+            };
+            if let Err(err) = outcome {
                 failed(
                     self.report,
                     &format!("merging {} {} {window}", self.tenant, self.signal.as_str()),
@@ -241,7 +265,7 @@ impl Pass<'_> {
 
     /// Retires the files of a window that are too old, where all or, in `wide`, some may be.
     async fn expire(&mut self, window: Window) -> Result<()> {
-        let Some(age_s) = self.settings.retention.age_s(self.tenant, self.signal) else { return Ok(()) };
+        let Some(age_s) = self.settings.retention.max_age_s(self.tenant, self.signal) else { return Ok(()) };
         let oldest_s = i64::try_from(self.now_s.saturating_sub(age_s)).unwrap_or(i64::MAX);
         let oldest_ns = oldest_s.saturating_mul(SECOND_NS);
         if window.end_ns().is_some_and(|end_ns| end_ns > oldest_ns) {
@@ -265,8 +289,9 @@ impl Pass<'_> {
             let publication = Publication {
                 tenant: self.tenant,
                 signal: self.signal,
-                inputs,
-                outputs: &[],
+                replacements: &[Replacement { inputs, outputs: &[] }],
+                treated: &[],
+                also: None,
                 due_s: self.due_s(inputs, (self.clock)()),
                 now_s: (self.clock)(),
             };
@@ -377,6 +402,7 @@ impl Pass<'_> {
             window,
             level,
             target_bytes: self.settings.rules.target_bytes,
+            treatments: &outputs::treatments_of_all(inputs),
         };
         let merged = match self.signal {
             Signal::Traces => spans::merge(job).await?,
@@ -386,7 +412,9 @@ impl Pass<'_> {
         let now_s = (self.clock)();
         let due_s = self.due_s(inputs, now_s);
         let (tenant, signal, outputs) = (self.tenant, self.signal, &*merged.outputs);
-        let publication = Publication { tenant, signal, inputs, outputs, due_s, now_s };
+        let replacements = &[Replacement { inputs, outputs }];
+        let publication =
+            Publication { tenant, signal, replacements, treated: &[], also: None, due_s, now_s };
         let outcome = publish::publish(self.store, lease, publication).await?;
         if outcome == Outcome::ConditionFailed {
             self.report.forestalled += 1;

@@ -6,7 +6,7 @@ use model::{Signal, TenantId};
 
 use super::plan;
 use super::publish::{self, Output};
-use crate::index::{FileKey, MAX_HEIRS, Window};
+use crate::index::{FileKey, MAX_HEIRS, Window, write_treated};
 use crate::read::index::IndexedFile;
 use crate::{Error, Result, Store};
 
@@ -48,6 +48,13 @@ impl Held {
     }
 }
 
+/// What was applied to each of these files.
+pub(super) fn treatments_of_all(files: &[IndexedFile]) -> Vec<u64> {
+    let Some((first, others)) = files.split_first() else { return Vec::new() };
+    let is_of_all = |treatment: &&u64| others.iter().all(|file| file.treatments.contains(treatment));
+    first.treatments.iter().filter(is_of_all).copied().collect()
+}
+
 /// Where and from what outputs are made.
 #[derive(Clone, Copy)]
 pub(super) struct Job<'a> {
@@ -59,6 +66,8 @@ pub(super) struct Job<'a> {
     pub(super) window: Window,
     pub(super) level: u8,
     pub(super) target_bytes: u64,
+    /// What was applied to all that outputs have.
+    pub(super) treatments: &'a [u64],
 }
 
 /// A file that is finished, and what its item says.
@@ -88,7 +97,8 @@ impl Job<'_> {
         merged.n_rows += file.n_rows;
         merged.bytes_written += file.bytes.len() as u64;
         publish::store_object(self.store, self.tenant, &key, file.bytes).await?;
-        merged.outputs.push(Output { key, window, item: file.item });
+        let item = write_treated(self.treatments, &file.item);
+        merged.outputs.push(Output { key, window, item });
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use model::{ContentHash, Signal, TenantId};
 
 use super::lease::Lease;
-use crate::index::{AfterGrace, FileKey, Window, WindowItem, keys, write_retired};
+use crate::index::{AfterGrace, FileKey, Window, WindowItem, keys, write_retired, write_treated};
 use crate::kv::{Condition, Key, MAX_TRANSACTION, NewItem, Outcome, Write};
 use crate::object::PutOutcome;
 use crate::read::index::IndexedFile;
@@ -24,14 +24,14 @@ pub(super) struct Output {
 }
 
 /// What merged files of these inputs are named after: with `part`, each has its own name.
-pub(super) fn content_of(
+pub(super) fn content_of<'a>(
     tenant: &TenantId,
     signal: Signal,
     layout: &str,
-    inputs: &[IndexedFile],
+    inputs: impl IntoIterator<Item = &'a IndexedFile>,
     part: usize,
 ) -> ContentHash {
-    let mut contents: Vec<ContentHash> = inputs.iter().map(|input| input.key.content).collect();
+    let mut contents: Vec<ContentHash> = inputs.into_iter().map(|input| input.key.content).collect();
     contents.sort_unstable_by_key(|content| content.0);
     let mut hasher = blake3::Hasher::new();
     for text in [tenant.as_str(), signal.as_str(), layout] {
@@ -62,12 +62,22 @@ pub(super) async fn store_object(
     Ok(())
 }
 
+/// Files and those that have their rows from now on.
+#[derive(Debug)]
+pub(super) struct Replacement<'a> {
+    pub(super) inputs: &'a [IndexedFile],
+    pub(super) outputs: &'a [Output],
+}
+
 /// What becomes of a merge.
 pub(super) struct Publication<'a> {
     pub(super) tenant: &'a TenantId,
     pub(super) signal: Signal,
-    pub(super) inputs: &'a [IndexedFile],
-    pub(super) outputs: &'a [Output],
+    pub(super) replacements: &'a [Replacement<'a>],
+    /// Files that stay as they are, and what was applied to them.
+    pub(super) treated: &'a [(IndexedFile, Vec<u64>)],
+    /// What is written in the same transaction.
+    pub(super) also: Option<Write>,
     /// When the inputs may be deleted, seconds since the epoch.
     pub(super) due_s: u64,
     pub(super) now_s: u64,
@@ -75,10 +85,12 @@ pub(super) struct Publication<'a> {
 
 /// Makes the outputs visible in place of the inputs; tells whether that happened.
 pub(super) async fn publish(store: &Store, lease: &Lease, publication: Publication<'_>) -> Result<Outcome> {
-    let Publication { tenant, signal, inputs, outputs, due_s, now_s } = publication;
-    let heirs: Vec<ContentHash> = outputs.iter().map(|output| output.key.content).collect();
+    let Publication { tenant, signal, replacements, treated, also, due_s, now_s } = publication;
+    let inputs = || replacements.iter().flat_map(|replacement| replacement.inputs);
+    let outputs = || replacements.iter().flat_map(|replacement| replacement.outputs);
     let mut writes = vec![lease.check()];
-    let mut windows: Vec<Window> = outputs.iter().map(|output| output.window).collect();
+    writes.extend(also);
+    let mut windows: Vec<Window> = outputs().map(|output| output.window).collect();
     windows.sort_unstable();
     windows.dedup();
     for window in windows {
@@ -86,21 +98,30 @@ pub(super) async fn publish(store: &Store, lease: &Lease, publication: Publicati
         let item = NewItem::lasting(WindowItem { named_at_s: now_s }.encode());
         writes.push(Write::Put(key, item, Condition::None));
     }
-    for output in outputs {
+    for output in outputs() {
         let key = output.key.index(tenant, output.window, store.layout);
         writes.push(Write::Put(key, NewItem::lasting(output.item.clone()), Condition::Absent));
     }
     let mut after_grace = AfterGrace { tenant: tenant.clone(), signal, files: BTreeMap::new() };
-    for input in inputs {
-        let item = NewItem::lasting(write_retired(&heirs, &input.item));
-        writes.push(Write::Put(input.at.clone(), item, Condition::Version(input.version)));
-        after_grace.files.entry(input.at.partition.clone()).or_default().push(input.key.clone());
+    for replacement in replacements {
+        let heirs: Vec<ContentHash> = replacement.outputs.iter().map(|output| output.key.content).collect();
+        for input in replacement.inputs {
+            let item = NewItem::lasting(write_retired(&heirs, &input.item));
+            writes.push(Write::Put(input.at.clone(), item, Condition::Version(input.version)));
+            after_grace.files.entry(input.at.partition.clone()).or_default().push(input.key.clone());
+        }
     }
-    let name = content_of(tenant, signal, "retired", inputs, 0);
-    // Of those that are due at once, what was merged first comes first.
-    let level = inputs.iter().map(|input| input.key.level).max().unwrap_or(0);
-    let key = Key::new(keys::RETIRED_PARTITION, format!("{due_s:016x}#{level}#{name}"));
-    writes.push(Write::Put(key, NewItem::lasting(after_grace.encode()), Condition::None));
+    for (file, treatments) in treated {
+        let item = NewItem::lasting(write_treated(treatments, &file.item));
+        writes.push(Write::Put(file.at.clone(), item, Condition::Version(file.version)));
+    }
+    if !after_grace.files.is_empty() {
+        let name = content_of(tenant, signal, "retired", inputs(), 0);
+        // Of those that are due at once, what was merged first comes first.
+        let level = inputs().map(|input| input.key.level).max().unwrap_or(0);
+        let key = Key::new(keys::RETIRED_PARTITION, format!("{due_s:016x}#{level}#{name}"));
+        writes.push(Write::Put(key, NewItem::lasting(after_grace.encode()), Condition::None));
+    }
     if writes.len() > MAX_TRANSACTION {
         return Err(Error::refused("table", "publishing a merge", "it has too many inputs and outputs"));
     }

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use futures::stream::TryStreamExt as _;
 
 use super::outputs::{Finished, Job, Merged, Slices, ZSTD_LEVEL};
+use super::rewrite::layout_of;
 use crate::block::parquet::Invalid;
 use crate::block::parts::{ChunkTable, Parts, Projection};
 use crate::block::series::merged::{self, Gather, Merge, Run, SeriesWriter, WrittenSeries};
 use crate::block::series::{self, LabelReader};
-use crate::index::{Places, SeriesSummary, UnitSummary, Window};
+use crate::index::{Places, SeriesDescriptor, SeriesSummary, UnitSummary, Window};
 use crate::read::index::IndexedFile;
 use crate::{Error, Result};
 
@@ -68,6 +69,78 @@ pub(super) async fn merge(job: Job<'_>) -> Result<Merged> {
         return Err(Error::corrupt("merge of series", why));
     }
     Ok(merged)
+}
+
+/// What a series loses: all of it, or so many exemplars.
+pub(super) enum Loss {
+    All,
+    Exemplars(u64),
+}
+
+/// Writes the file of series `input` anew without what `lose` names, and stores it; `None` if that is nothing. Returns how
+/// many samples and exemplars went.
+///
+/// # Errors
+/// As [`merge`].
+pub(super) async fn rewrite(
+    job: Job<'_>,
+    input: &IndexedFile,
+    lose: &(dyn Fn(&mut merged::MergedSeries) -> Result<Loss, Invalid> + Sync),
+) -> Result<Option<(Merged, u64)>> {
+    let summary = SeriesSummary::parse(&input.item).map_err(|err| input.corrupt(err))?;
+    let mut merge = Merge::new(1);
+    let mut cursor = match summary.places().map_err(|err| input.corrupt(err))? {
+        Places::OfRequest(table) => {
+            merge.feed(0, Some(gather(job, &[(input, table)]).await?));
+            None
+        }
+        Places::Merged(units) => Some(Cursor::new(input, units)),
+    };
+    let mut writer = SeriesWriter::new(ZSTD_LEVEL);
+    let (mut n_dropped, mut n_exemplars) = (0, 0);
+    loop {
+        while merge.starved().is_some() {
+            let run = match &mut cursor {
+                Some(cursor) => cursor.next(job).await?,
+                None => None,
+            };
+            merge.feed(0, run);
+        }
+        let Some(mut series) = merge.next_series().map_err(|err| input.corrupt(err))? else { break };
+        match lose(&mut series).map_err(|err| input.corrupt(err))? {
+            Loss::All => n_dropped += series.n_samples(),
+            Loss::Exemplars(n) => {
+                n_exemplars += n;
+                series.write(&mut writer);
+            }
+        }
+    }
+    if n_dropped + n_exemplars == 0 {
+        return Ok(None);
+    }
+    let mut merged = Merged::default();
+    if let Some(WrittenSeries { bytes, descriptor }) = writer.finish() {
+        let file = finished(bytes, &descriptor)?;
+        let layout = layout_of(merged::LAYOUT, &file.bytes);
+        job.store(&mut merged, &layout, job.window, file).await?;
+    }
+    if merged.n_rows + merge.n_duplicates + n_dropped != summary.n_samples {
+        let why = format!(
+            "{} samples, {} duplicates and {n_dropped} dropped of {}",
+            merged.n_rows, merge.n_duplicates, summary.n_samples
+        );
+        return Err(Error::corrupt("rewritten file of series", why));
+    }
+    Ok(Some((merged, n_dropped + n_exemplars)))
+}
+
+/// A file that is read back and what its item says.
+fn finished(bytes: Bytes, descriptor: &SeriesDescriptor) -> Result<Finished> {
+    let item = descriptor.encode();
+    verify(&bytes, &item).map_err(|err| Error::corrupt("merged file of series", err))?;
+    let ns = |ms: i64| ms.saturating_mul(MS_NS);
+    let range_ns = (ns(descriptor.min_time_ms), ns(descriptor.max_time_ms));
+    Ok(Finished { bytes, item, n_rows: descriptor.n_samples, range_ns })
 }
 
 /// Reads a merged input unit by unit.
@@ -131,11 +204,7 @@ impl Sink<'_> {
 
     async fn close(&mut self, window: Window, writer: SeriesWriter) -> Result<()> {
         let Some(WrittenSeries { bytes, descriptor }) = writer.finish() else { return Ok(()) };
-        let item = descriptor.encode();
-        verify(&bytes, &item).map_err(|err| Error::corrupt("merged file of series", err))?;
-        let ns = |ms: i64| ms.saturating_mul(MS_NS);
-        let range_ns = (ns(descriptor.min_time_ms), ns(descriptor.max_time_ms));
-        let file = Finished { bytes, item, n_rows: descriptor.n_samples, range_ns };
+        let file = finished(bytes, &descriptor)?;
         self.job.store(&mut self.merged, merged::LAYOUT, window, file).await
     }
 }

@@ -198,6 +198,12 @@ pub const LEASES_PARTITION: &str = "#leases";
 /// The partition with what merging has made superfluous, by when it may go.
 pub const RETIRED_PARTITION: &str = "#retired";
 
+/// The partition with requests to erase that are pending.
+pub const ERASURES_PARTITION: &str = "#erasures";
+
+/// The partition with requests to erase that are done.
+pub const ERASED_PARTITION: &str = "#erased";
+
 /// The partition with a tenant's services.
 pub fn services_partition(tenant: &TenantId) -> String {
     format!("{tenant}#traces#services")

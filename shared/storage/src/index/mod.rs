@@ -15,15 +15,18 @@
 //! | `<tenant>#logs#windows` | `<window>` | nothing |
 //! | `#leases` | `<tenant>#<signal>#<window>` | who merges there, and until when |
 //! | `#retired` | `<due>#<content>` | what is deleted then |
+//! | `#erasures`, `#erased` | `<requested>#<hash>` | [`Erasure`], pending and done |
 //!
 //! A window is an hour of span starts, sample times or log times, `2026-11-25T01`. A file is indexed once, in the window of its least one; one
 //! that reaches further than [`WINDOW_REACH_NS`] behind it is in the window `wide`, which every query reads. So a query
 //! for some hours reads these, the one before, the merged ones around them, and `wide`.
 //!
 //! An item of a file that was merged into another stays for a while behind a mark that names that one: a reader that sees
-//! both skips it, one that sees only the old item still finds the old object.
+//! both skips it, one that sees only the old item still finds the old object. A file to which policies were applied says so
+//! before its item.
 
 mod descriptor;
+mod erasure;
 pub mod fingerprint;
 mod item;
 pub mod keys;
@@ -32,13 +35,16 @@ pub mod names;
 mod places;
 mod retired;
 mod series;
+mod treated;
 mod window_item;
 
 pub use descriptor::{Descriptor, MergedSpans, SpanUnit, Summary};
+pub use erasure::{Erasure, ErasureTarget};
 pub use keys::{FileKey, TableLayout, WINDOW_REACH_NS, Window};
 pub use logs::{LogDescriptor, LogSummary, LogUnit, MergedLogs};
 pub use places::Places;
 pub(crate) use retired::{AfterGrace, MAX_HEIRS, split_retired, write_retired};
 pub(crate) use series::hash_metric;
 pub use series::{SeriesDescriptor, SeriesSummary, SeriesUnit, UnitSummary};
+pub(crate) use treated::{split_treated, write_treated};
 pub(crate) use window_item::WindowItem;

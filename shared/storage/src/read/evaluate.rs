@@ -210,7 +210,7 @@ fn rows_with_attribute(file: &File<'_>, key: &str, value: &str) -> Result<Vec<u3
 }
 
 /// Per distinct JSON text, whether it has the key with this value.
-fn matching_texts(texts: &Dictionary, key: &str, value: &str) -> Result<Vec<bool>, Invalid> {
+pub(crate) fn matching_texts(texts: &Dictionary, key: &str, value: &str) -> Result<Vec<bool>, Invalid> {
     let mut wanted = String::new();
     attribute::write_key(&mut wanted, key);
     texts.iter().map(|text| Ok(text.contains(&wanted) && json_has(text, key, value)?)).collect()

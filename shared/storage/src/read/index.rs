@@ -8,7 +8,7 @@ use model::search::{Condition, TraceSearch};
 use model::{ContentHash, Signal, TenantId, TimeRange};
 
 use crate::block::parquet::Invalid;
-use crate::index::{FileKey, Summary, Window, keys, split_retired};
+use crate::index::{FileKey, Summary, Window, keys, split_retired, split_treated};
 use crate::kv::{Key, SortRange, range_all};
 use crate::{Error, Result, Store};
 
@@ -28,6 +28,8 @@ pub(crate) struct IndexedFile {
     pub(crate) version: u64,
     /// The files that have its rows now, if it was merged.
     pub(crate) into: Option<Vec<ContentHash>>,
+    /// The policies that were applied to it.
+    pub(crate) treatments: Vec<u64>,
 }
 
 impl IndexedFile {
@@ -111,12 +113,14 @@ pub(crate) async fn items(
                 .ok_or_else(|| Error::corrupt(format!("index item {sort}"), "key is not a file's"))?;
             let (into, at) = split_retired(&item.value);
             let value = item.value.slice(at..);
+            let (treatments, at) = split_treated(&value);
             files.push(IndexedFile {
                 key,
-                item: value,
+                item: value.slice(at..),
                 at: Key::new(partition.clone(), sort),
                 version: item.version,
                 into,
+                treatments,
             });
         }
     }

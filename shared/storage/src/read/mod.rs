@@ -39,6 +39,7 @@ use crate::kv::{Key, SortRange, range_all};
 use crate::{Error, Result, Store};
 
 pub use crate::index::names::Operation;
+pub(crate) use evaluate::matching_texts;
 pub use links::{ServiceLink, service_links};
 pub use pages::{Position, SearchPage, search_page};
 pub use series::{

@@ -1,11 +1,14 @@
 //! Merging: whatever the files are merged into, every question has the answer it had before.
 
+mod erase;
 mod export;
 mod interleaved;
 mod logs;
 mod memory;
 mod outage;
 mod pages;
+mod policy;
+mod rules;
 mod series;
 mod spans;
 

@@ -80,6 +80,16 @@ impl LogRun {
         Self { columns, ids, order, next: 0, transfer }
     }
 
+    /// The log records, in whatever order; those that were left out too.
+    pub fn columns(&self) -> &LogColumns {
+        &self.columns
+    }
+
+    /// Leaves out the rows of [`LogRun::columns`] that are told.
+    pub fn leave_out(&mut self, is_dropped: &[bool]) {
+        self.order.retain(|&row| !is_dropped[row as usize]);
+    }
+
     /// About how many bytes the log records take.
     pub fn memory_bytes(&self) -> usize {
         self.columns.memory_bytes()

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use model::labels::METRIC_NAME;
 use model::series::{Exemplar, HistogramSample, Temporality};
 
 use super::super::chunk::{self, Chunk, ENOUGH_SAMPLES, Samples};
@@ -159,6 +160,32 @@ impl MergedSeries {
     /// What was merged is corrupt.
     pub fn histograms(&self) -> Result<Vec<HistogramSample>, Invalid> {
         histograms::decode(&self.samples.histograms)
+    }
+
+    /// Samples and histograms.
+    pub fn n_samples(&self) -> u64 {
+        self.samples.n_samples + self.samples.n_histograms
+    }
+
+    /// Whether some label, the metric's name included, passes a test of name and value.
+    pub fn any_label(&self, test: impl Fn(&str, &str) -> bool) -> bool {
+        let identity = Identity::of(&self.key);
+        test(METRIC_NAME, &identity.metric) || identity.labels().any(|(name, value)| test(&name, &value))
+    }
+
+    /// Drops the exemplars with a label that passes a test; returns how many those were.
+    ///
+    /// # Errors
+    /// They are corrupt.
+    pub fn drop_exemplars(&mut self, test: impl Fn(&str, &str) -> bool) -> Result<u64, Invalid> {
+        let mut left = exemplars::decode(&self.samples.exemplars)?;
+        let n_before = left.len();
+        left.retain(|exemplar| !exemplar.labels.iter().any(|label| test(&label.name, &label.value)));
+        let n_dropped = (n_before - left.len()) as u64;
+        if n_dropped > 0 {
+            self.samples.exemplars = exemplars::encode(&left);
+        }
+        Ok(n_dropped)
     }
 
     /// The parts of the series by time: the number of its slice of `width_ms`, counted from the epoch, and what it has

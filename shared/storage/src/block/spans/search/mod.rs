@@ -36,8 +36,8 @@ mod read;
 mod write;
 
 pub(super) use collect::Collector;
-pub(crate) use read::json_has;
 pub use read::{Block, Match};
+pub(crate) use read::{any_value_matches, json_has};
 
 use crate::block::parquet::Invalid;
 use crate::block::parquet::thrift::{read_varint, take, unzigzag, write_varint, zigzag};

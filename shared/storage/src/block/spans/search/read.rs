@@ -365,7 +365,8 @@ pub(crate) fn json_has(text: &str, key: &str, value: &str) -> Result<bool, Inval
     Ok(entries.iter().any(|(other, found)| other == key && any_value_matches(found, value)))
 }
 
-fn any_value_matches(found: &AnyValue, value: &str) -> bool {
+/// Whether a value [`Condition::text_matches`] `value`.
+pub(crate) fn any_value_matches(found: &AnyValue, value: &str) -> bool {
     let borrowed = match found {
         AnyValue::Empty => Value::Empty,
         AnyValue::String(text) => Value::String(text),
