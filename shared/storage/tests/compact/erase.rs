@@ -11,13 +11,15 @@ use model::series::{Exemplar, SeriesBuilder, Temporality};
 use model::spans::{EventView, LinkView, SpanFields};
 use model::{Labels, LogColumns, MatchOp, Matcher, Signal, SpanColumns, SpanId, TimeRange, TraceId};
 use storage::Store;
-use storage::compact::erase;
+use storage::compact::{self, erase};
 use storage::faults::{Crash, Faults};
 use storage::index::{Erasure, ErasureTarget};
 use storage::read::{self, Limits, Selection, SeriesLimits};
 use storage::write::{Writer, content_hash};
 
-use super::{FIRST_HOUR, HOUR_MS, NOW_S, assert_sound, everything, faulty, let_grace_pass, memory, run};
+use super::{
+    FIRST_HOUR, HOUR_MS, NOW_S, Random, assert_sound, everything, faulty, let_grace_pass, memory, run,
+};
 use super::{settings, tenant, wait};
 
 /// Requests of each signal; few where each step of a round is tried.
@@ -311,6 +313,38 @@ fn a_crash_at_any_step_of_a_round_loses_nothing_and_the_next_round_ends_it() {
                 let_grace_pass(&store, later_s).await;
                 assert_eq!(stored(&store).await.expect("memory"), expected, "{what}");
             }
+        }
+    });
+}
+
+/// Passes of two compactors whose storage calls fail now and then, before their effect or behind it.
+#[test]
+fn rounds_of_unreliable_compactors_end() {
+    wait(async {
+        let all: BTreeSet<String> = all(FEW).map(|(_, name)| name).collect();
+        let expected = without_user(FEW, 2);
+        for seed in 0..20 {
+            let what = format!("seed {seed}");
+            let mut random = Random(seed);
+            let store = filled(FEW).await;
+            let unreliable = faulty(&store, &Faults::seeded(seed, 10 + random.below(20)));
+            erase::request(&store, &of_user(2)).await.expect("memory");
+            let mut now_s = NOW_S + 800;
+            for _ in 0..8 {
+                let owner = if random.below(2) == 0 { "first" } else { "second" };
+                let settings = if random.below(2) == 0 { settings() } else { everything() };
+                let _ = compact::run(&unreliable, &settings, owner, &|| now_s, &Arc::default()).await;
+                now_s += random.below(300);
+                let found = stored(&store).await.expect("memory");
+                assert!(found.is_subset(&all) && expected.is_subset(&found), "{what}");
+            }
+            let report = run(&store, &everything(), now_s + 1000).await.expect("memory");
+            assert_eq!((report.failed, report.held), (0, 0), "{what}");
+            assert_eq!(stored(&store).await.expect("memory"), expected, "{what}");
+            let done = &erase::list(&store).await.expect("memory")[0];
+            assert!(done.done_at_s.is_some() && done.n_removed == 3, "{what}: {done:?}");
+            let_grace_pass(&store, now_s + 1000).await;
+            assert_eq!(stored(&store).await.expect("memory"), expected, "{what}");
         }
     });
 }
