@@ -119,8 +119,7 @@ mod tests {
     fn requests_are_log_records_of_the_shop() {
         let body = Lines::new(1, 1_000_000_000).next_request(300);
         assert_eq!(body, Lines::new(1, 1_000_000_000).next_request(300));
-        let decoded =
-            wire::otlp::decode_logs(&body, wire::otlp::Format::Protobuf, &wire::otlp::Limits::default());
+        let decoded = wire::otlp::decode_logs(&body, wire::otlp::Format::Protobuf, &wire::Limits::default());
         let decoded = decoded.expect("OTLP");
         assert_eq!((decoded.columns.len(), decoded.rejected_log_records), (300, 0));
         let has_trace = decoded.columns.trace_id.iter().filter(|id| !id.is_zero()).count();

@@ -203,7 +203,9 @@ impl Finder {
         let tasks: Vec<_> = units.into_iter().map(of_unit).collect();
         let mut traces = stream::iter(tasks).buffer_unordered(CONCURRENT_READS);
         while let Some(of_unit) = traces.try_next().await? {
-            of_unit.into_iter().for_each(|trace| found.add(trace));
+            for trace in of_unit {
+                found.add(trace);
+            }
         }
         Ok(())
     }

@@ -50,11 +50,15 @@ impl States {
         match (self, other) {
             (Self::All(a), Self::All(b)) => Self::All(choose(a, b)),
             (Self::All(all), Self::Each(mut each)) | (Self::Each(mut each), Self::All(all)) => {
-                each.iter_mut().for_each(|state| *state = choose(*state, all));
+                for state in &mut each {
+                    *state = choose(*state, all);
+                }
                 Self::Each(each)
             }
             (Self::Each(mut a), Self::Each(b)) => {
-                a.iter_mut().zip(b).for_each(|(a, b)| *a = choose(*a, b));
+                for (a, b) in a.iter_mut().zip(b) {
+                    *a = choose(*a, b);
+                }
                 Self::Each(a)
             }
         }
@@ -274,7 +278,7 @@ impl<'a> Block<'a> {
         let mut rest = self.keys;
         for _ in 0..self.n_keys {
             let found = Key::take(&mut rest)?;
-            if found.key == key {
+            if found.name == key {
                 return match found.values {
                     Values::Listed(listed) => self.listed(listed, found.codes, value),
                     Values::Unlisted { kinds, set } => {
@@ -405,7 +409,7 @@ impl<'a> Shape<'a> {
 }
 
 struct Key<'a> {
-    key: &'a str,
+    name: &'a str,
     values: Values<'a>,
     codes: Frame<'a>,
 }
@@ -417,13 +421,13 @@ enum Values<'a> {
 
 impl<'a> Key<'a> {
     fn take(bytes: &mut &'a [u8]) -> Result<Self, Invalid> {
-        let key = read_text(bytes)?;
+        let name = read_text(bytes)?;
         let values = match take(bytes, 1)?[0] {
             0 => Values::Listed(Frame::take(bytes)?),
             1 => Values::Unlisted { kinds: take(bytes, 1)?[0], set: read_section(bytes)? },
             _ => return Err(Invalid("key has an unknown form")),
         };
-        Ok(Self { key, values, codes: Frame::take(bytes)? })
+        Ok(Self { name, values, codes: Frame::take(bytes)? })
     }
 }
 
