@@ -193,6 +193,8 @@ impl Cache {
         let Ok(permit) = Arc::clone(&self.writes).try_acquire_owned() else { return };
         tokio::task::spawn_blocking(move || {
             disk.write(object, start, &bytes);
+            // In this order: who waits for all writes may open the folder anew.
+            drop(disk);
             drop(permit);
         });
     }
