@@ -12,6 +12,9 @@ use crate::index::{Places, Window};
 use crate::read::index::IndexedFile;
 use crate::{Error, Result};
 
+/// More than the directories and the footer of a file have.
+const FOOTER_BYTES: u64 = 4 << 20;
+
 /// Merges the job's inputs into files of its window, or of the long windows that they touch where that is `wide`, and
 /// stores these.
 ///
@@ -97,13 +100,18 @@ async fn merge_into(
     merged: &mut Merged,
 ) -> Result<()> {
     let n_fresh = fresh.len();
+    let sizes = job.inputs.iter().map(|input| input.summary().map(|summary| summary.size));
+    let bytes_in: u64 = sizes.sum::<Result<u64>>()?;
+    // A file is closed when it has its target; what is written after that is its footer.
+    let room = bytes_in.min(job.target_bytes.saturating_add(FOOTER_BYTES)) as usize;
     let mut merge = SpanMerge::new(n_fresh + cursors.len());
     let mut held = Held::new(n_fresh + cursors.len());
     for (input, columns) in fresh.into_iter().enumerate() {
         held.note(input, columns.memory_bytes());
         merge.feed(input, Some(SpanRun::sorted(columns)));
     }
-    let mut writer = SpanWriter::new(ZSTD_LEVEL);
+    let new_writer = || SpanWriter::new(ZSTD_LEVEL).with_room(room);
+    let mut writer = new_writer();
     loop {
         while let Some(starved) = merge.starved() {
             let run = match starved.checked_sub(n_fresh).and_then(|at| cursors.get_mut(at)) {
@@ -115,7 +123,7 @@ async fn merge_into(
         }
         let has_more = merge.write(&mut writer, job.target_bytes as usize);
         if writer.len() as u64 >= job.target_bytes {
-            let full = std::mem::replace(&mut writer, SpanWriter::new(ZSTD_LEVEL));
+            let full = std::mem::replace(&mut writer, new_writer());
             close(job, window, full, merged).await?;
             merge.renew();
         }

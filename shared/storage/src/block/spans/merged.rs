@@ -79,6 +79,13 @@ impl SpanWriter {
         }
     }
 
+    /// Makes room for a file of about so many bytes: one that grows by doubling is in memory twice.
+    #[must_use]
+    pub fn with_room(mut self, bytes: usize) -> Self {
+        self.writer.out.reserve_exact(bytes);
+        self
+    }
+
     /// About how long the file is so far, in bytes.
     pub fn len(&self) -> usize {
         self.writer.out.len() + self.search.len()
