@@ -9,6 +9,7 @@ use storage::Store;
 use storage::index::TableLayout;
 use storage::kv::KeyValue;
 use storage::object::Object;
+use storage::read::RecentTraces;
 
 /// Where objects or the index are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,7 +162,7 @@ pub async fn open(objects: &Location, index: &Location, shards: u8) -> Result<St
             return Err(Error::Kind { location: objects.clone(), what: "objects", takes });
         }
     };
-    Ok(Store { objects, table, layout: TableLayout { shards } })
+    Ok(Store { objects, table, layout: TableLayout { shards }, recent: RecentTraces::default() })
 }
 
 #[cfg(feature = "embedded")]

@@ -54,6 +54,7 @@ impl Ingest {
             objects: Arc::new(Panicking { inner: faulty, is_panicking: Arc::clone(&is_panicking) }),
             table: Arc::new(FaultyTable::new(Arc::new(MemoryTable::new()), faults.clone())),
             layout: TableLayout { shards: 1 },
+            recent: storage::read::RecentTraces::default(),
         };
         let state = State::new(Arc::new(Writer::new(store)), settings, Arc::default());
         Self { router: router(state.clone()), state, objects, faults, is_panicking }

@@ -137,6 +137,7 @@ mod tests {
             objects: Arc::new(MemoryObjects::new()),
             table: Arc::new(MemoryTable::new()),
             layout: TableLayout { shards: 1 },
+            recent: storage::read::RecentTraces::default(),
         };
         assert_eq!(table(&store).await.expect("memory"), "nothing is stored\n");
         let tenant = TenantId::default_tenant();

@@ -18,6 +18,7 @@ impl Store {
             objects: Arc::new(SlowObject { inner: Arc::clone(&self.objects), latency }),
             table: Arc::new(SlowTable { inner: Arc::clone(&self.table), latency }),
             layout: self.layout,
+            recent: self.recent.clone(),
         }
     }
 }

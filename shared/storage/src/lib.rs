@@ -51,6 +51,8 @@ pub struct Store {
     pub table: Arc<dyn kv::KeyValue>,
     /// How each index window is spread over partitions.
     pub layout: index::TableLayout,
+    /// What this process read of traces.
+    pub recent: read::RecentTraces,
 }
 
 impl Store {
@@ -64,6 +66,7 @@ impl Store {
             objects,
             table: Arc::new(metered::MeteredKeyValue::new(Arc::clone(&self.table), Arc::clone(calls))),
             layout: self.layout,
+            recent: self.recent.clone(),
         }
     }
 }

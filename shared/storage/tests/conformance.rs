@@ -88,6 +88,7 @@ async fn cached_objects_keep_the_contract() {
         objects: Arc::new(MemoryObjects::new()),
         table: Arc::new(MemoryTable::new()),
         layout: storage::index::TableLayout { shards: 1 },
+        recent: storage::read::RecentTraces::default(),
     };
     conformance::object(store.cached(&Arc::new(cache.expect("a folder"))).objects).await;
 }

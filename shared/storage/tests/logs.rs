@@ -230,6 +230,7 @@ async fn what_is_stored_is_visible_once_and_verified() {
         objects: Arc::new(MemoryObjects::new()),
         table: Arc::new(MemoryTable::new()),
         layout: TableLayout { shards: 1 },
+        recent: storage::read::RecentTraces::default(),
     };
     let tenant = TenantId::default_tenant();
     let writer = Writer::new(store.clone());

@@ -22,6 +22,7 @@ fn memory(shards: u8) -> Store {
         objects: Arc::new(MemoryObjects::new()),
         table: Arc::new(MemoryTable::new()),
         layout: TableLayout { shards },
+        recent: storage::read::RecentTraces::default(),
     }
 }
 

@@ -302,6 +302,7 @@ fn memory() -> Store {
         objects: Arc::new(MemoryObjects::new()),
         table: Arc::new(MemoryTable::new()),
         layout: TableLayout { shards: 2 },
+        recent: storage::read::RecentTraces::default(),
     }
 }
 

@@ -66,6 +66,7 @@ async fn over(cache: Cache) -> Fixture {
         objects: Arc::clone(&gated) as _,
         table: Arc::new(crate::kv::memory::MemoryTable::new()),
         layout: crate::index::TableLayout { shards: 1 },
+        recent: crate::read::RecentTraces::default(),
     };
     let objects = store.cached(&cache).metered(&calls).objects;
     Fixture { gated, cache, calls, objects }

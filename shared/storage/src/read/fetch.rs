@@ -8,6 +8,7 @@ use futures::future;
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use model::TenantId;
 
+use super::RecentTraces;
 use super::index::IndexedFile;
 use crate::block::spans::{self, ChunkTable, Parts, Projection};
 use crate::index::Places;
@@ -34,6 +35,11 @@ pub(super) struct Asker {
 impl Asker {
     pub(super) fn new(store: &Store, tenant: &TenantId, max_bytes: u64) -> Self {
         Self { store: store.clone(), tenant: tenant.clone(), max_bytes, bytes: Arc::default() }
+    }
+
+    /// Traces that were read before.
+    pub(super) fn recent(&self) -> &RecentTraces {
+        &self.store.recent
     }
 
     fn spend(&self, bytes: u64) -> Result<()> {

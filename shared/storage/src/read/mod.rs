@@ -25,6 +25,7 @@ pub(crate) mod index;
 mod links;
 mod merged;
 mod pages;
+mod recent;
 mod series;
 mod traces;
 mod windows;
@@ -42,6 +43,7 @@ pub use crate::index::names::Operation;
 pub(crate) use evaluate::matching_texts;
 pub use links::{ServiceLink, service_links};
 pub use pages::{Position, SearchPage, search_page};
+pub use recent::RecentTraces;
 pub use series::{
     NamedFiles, Selected, Selection, SeriesFiles, SeriesLimits, Steps, exemplars, label_names, label_sets,
     label_values, metadata, select,

@@ -1,6 +1,6 @@
 //! Whole traces: by id, and the newest that a search finds.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,7 +12,9 @@ use model::{Signal, SpanColumns, TenantId, TimeRange, TraceId};
 
 use super::fetch::{self, Asker};
 use super::index::{self, IndexedFile};
+use super::recent::{Found, Place};
 use super::{Limits, Trace, TraceSet, evaluate, merged};
+use crate::block::parquet::Invalid;
 use crate::block::spans::search::start_us;
 use crate::block::spans::{self, ChunkTable, Parts, Projection};
 use crate::index::{Places, fingerprint};
@@ -182,7 +184,7 @@ pub(super) async fn gather(
     limits: &Limits,
 ) -> Result<TraceSet> {
     let wanted: Arc<HashSet<TraceId>> = Arc::new(ids.iter().copied().collect());
-    let hashes: Vec<u64> = wanted.iter().map(|id| fingerprint::hash_id(&id.0)).collect();
+    let hashes: Vec<(u64, TraceId)> = wanted.iter().map(|&id| (fingerprint::hash_id(&id.0), id)).collect();
     let mut candidates = Vec::new();
     for file in files {
         portions_of(file, &hashes, &mut candidates)?;
@@ -195,7 +197,7 @@ pub(super) async fn gather(
     let mut decoded = std::pin::pin!(fetch::each(candidates, rows));
     let mut set = TraceSet::default();
     let mut n_spans = 0;
-    while let Some((columns, rows)) = decoded.try_next().await? {
+    while let Some(Found { columns, rows }) = decoded.try_next().await? {
         n_spans += rows.len() as u64;
         if n_spans > limits.max_spans {
             return Err(Error::OverLimit { limit: limits.max_spans, unit: "spans" });
@@ -204,10 +206,10 @@ pub(super) async fn gather(
             continue;
         }
         let block = set.blocks.len() as u32;
-        for row in rows {
+        for &row in &*rows {
             places.entry(columns.trace_id[row as usize]).or_default().push((block, row));
         }
-        set.blocks.push(Arc::new(columns));
+        set.blocks.push(columns);
     }
     for id in ids {
         if let Some(spans) = places.remove(id) {
@@ -226,8 +228,8 @@ struct Portion {
 enum Rows {
     /// All of a file of one request.
     All(ChunkTable),
-    /// A unit of a merged file, at this place.
-    Unit(Range<u64>),
+    /// A unit of a merged file, at this place, and which of the traces it may have.
+    Unit(Range<u64>, Vec<TraceId>),
 }
 
 impl fetch::Portion for Portion {
@@ -237,12 +239,12 @@ impl fetch::Portion for Portion {
 }
 
 /// Adds the portions of a file that may have spans of a trace whose id has one of these hashes.
-fn portions_of(file: &IndexedFile, hashes: &[u64], portions: &mut Vec<Portion>) -> Result<()> {
+fn portions_of(file: &IndexedFile, hashes: &[(u64, TraceId)], portions: &mut Vec<Portion>) -> Result<()> {
     let corrupt = |err| file.corrupt(err);
     let summary = file.summary()?;
     match summary.places().map_err(corrupt)? {
         Places::OfRequest(table) => {
-            for &hash in hashes {
+            for &(hash, _) in hashes {
                 if summary.may_have_trace(hash).map_err(corrupt)? {
                     portions.push(Portion { file: file.clone(), rows: Rows::All(table) });
                     break;
@@ -250,46 +252,66 @@ fn portions_of(file: &IndexedFile, hashes: &[u64], portions: &mut Vec<Portion>) 
             }
         }
         Places::Merged(merged) => {
-            let mut units: Vec<Range<u64>> =
-                hashes.iter().flat_map(|&hash| merged.that_may_have(hash)).collect();
-            units.sort_unstable_by_key(|unit| unit.start);
-            units.dedup();
-            let unit = |unit| Portion { file: file.clone(), rows: Rows::Unit(unit) };
-            portions.extend(units.into_iter().map(unit));
+            let mut units: BTreeMap<u64, (Range<u64>, Vec<TraceId>)> = BTreeMap::new();
+            for &(hash, id) in hashes {
+                for unit in merged.that_may_have(hash) {
+                    units.entry(unit.start).or_insert_with(|| (unit, Vec::new())).1.push(id);
+                }
+            }
+            for (place, mut ids) in units.into_values() {
+                ids.sort_unstable();
+                portions.push(Portion { file: file.clone(), rows: Rows::Unit(place, ids) });
+            }
         }
     }
     Ok(())
 }
 
 /// The columns of a portion, and which rows belong to one of the traces; without rows the columns are not decoded.
-async fn rows_of(
-    asker: &Asker,
-    portion: &Portion,
-    wanted: &HashSet<TraceId>,
-) -> Result<(SpanColumns, Vec<u32>)> {
+async fn rows_of(asker: &Asker, portion: &Portion, wanted: &HashSet<TraceId>) -> Result<Found> {
     let file = &portion.file;
-    let corrupt = |err| file.corrupt(err);
-    let (table, parts) = match &portion.rows {
-        Rows::All(table) => (table.clone(), asker.parts(file, table, Projection::ALL).await?),
-        Rows::Unit(place) => {
-            let unit = asker.range(file, place.clone()).await?;
-            let (_, table) = spans::merged::read_head(&mut &*unit, place.start).map_err(corrupt)?;
-            let mut parts = Parts::new();
-            parts.add(place.start, unit);
-            (table, parts)
+    match &portion.rows {
+        Rows::All(table) => {
+            let parts = asker.parts(file, table, Projection::ALL).await?;
+            rows_in(table, &parts, wanted).map_err(|err| file.corrupt(err))
         }
-    };
-    let columns = spans::decode(&table, &parts, Projection::of(&[])).map_err(corrupt)?;
+        Rows::Unit(unit, ids) => {
+            let place = Place { file: file.key.content, start: unit.start, ids: ids.clone() };
+            if let Some(found) = asker.recent().get(&place) {
+                return Ok(found);
+            }
+            let bytes = asker.range(file, unit.clone()).await?;
+            let head = spans::merged::read_head(&mut &*bytes, unit.start);
+            let mut parts = Parts::new();
+            parts.add(unit.start, bytes);
+            let found = head.and_then(|(_, table)| rows_in(&table, &parts, wanted));
+            let found = found.map_err(|err| file.corrupt(err))?;
+            asker.recent().insert(place, found.clone());
+            Ok(found)
+        }
+    }
+}
+
+fn rows_in(
+    table: &ChunkTable,
+    parts: &Parts,
+    wanted: &HashSet<TraceId>,
+) -> std::result::Result<Found, Invalid> {
+    let found =
+        |columns: SpanColumns, rows: Vec<u32>| Found { columns: Arc::new(columns), rows: rows.into() };
+    let columns = spans::decode(table, parts, Projection::of(&[]))?;
     let rows: Vec<u32> =
         (0..columns.len() as u32).filter(|&row| wanted.contains(&columns.trace_id[row as usize])).collect();
-    let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { return Ok((columns, rows)) };
+    let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else {
+        return Ok(found(SpanColumns::default(), rows));
+    };
     // The rows of a trace lie together in a unit: what lies around them need not be decoded.
     let wanted = first as usize..last as usize + 1;
     if wanted.len() * 2 < columns.len() {
-        let columns = spans::decode_rows(&table, &parts, Projection::ALL, wanted).map_err(corrupt)?;
-        return Ok((columns, rows.into_iter().map(|row| row - first).collect()));
+        let columns = spans::decode_rows(table, parts, Projection::ALL, wanted)?;
+        return Ok(found(columns, rows.into_iter().map(|row| row - first).collect()));
     }
-    Ok((spans::decode(&table, &parts, Projection::ALL).map_err(corrupt)?, rows))
+    Ok(found(spans::decode(table, parts, Projection::ALL)?, rows))
 }
 
 /// The spans by start, equal ones once. Which of two equal spans stays does not matter.

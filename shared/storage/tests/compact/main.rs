@@ -44,6 +44,7 @@ fn memory() -> Store {
         objects: Arc::new(MemoryObjects::new()),
         table: Arc::new(MemoryTable::new()),
         layout: TableLayout { shards: 2 },
+        recent: storage::read::RecentTraces::default(),
     }
 }
 
@@ -52,6 +53,7 @@ fn faulty(store: &Store, faults: &Faults) -> Store {
         objects: Arc::new(FaultyObject::new(Arc::clone(&store.objects), faults.clone())),
         table: Arc::new(FaultyTable::new(Arc::clone(&store.table), faults.clone())),
         layout: store.layout,
+        recent: storage::read::RecentTraces::default(),
     }
 }
 

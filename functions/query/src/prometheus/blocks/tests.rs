@@ -88,6 +88,7 @@ impl Fixture {
             objects: Arc::new(MemoryObjects::new()),
             table: Arc::new(MemoryTable::new()),
             layout: TableLayout { shards: 2 },
+            recent: storage::read::RecentTraces::default(),
         };
         let writer = Writer::new(store.clone());
         Self { store, writer, tenant: TenantId::default_tenant(), n_writes: 0 }
