@@ -39,7 +39,7 @@ impl Default for Rules {
             min_merged: 12,
             max_inputs: 48,
             max_fresh_bytes: 8 << 20,
-            max_held_bytes: 112 << 20,
+            max_held_bytes: 80 << 20,
             target_bytes: 64 << 20,
             settle_ns: 600 * SECOND_NS,
         }

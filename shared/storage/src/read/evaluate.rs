@@ -54,6 +54,11 @@ pub(super) fn attribute_projection(conditions: &[Condition]) -> Option<Projectio
     )
 }
 
+/// The conditions that few columns tell.
+pub(super) fn cheap(conditions: &[Condition]) -> Vec<Condition> {
+    conditions.iter().filter(|condition| !asks_attributes(condition)).cloned().collect()
+}
+
 fn asks_attributes(condition: &Condition) -> bool {
     match condition {
         Condition::Attribute { .. } => true,

@@ -255,6 +255,14 @@ impl Finder {
         let narrow = evaluate::narrow_projection(conditions);
         let all = evaluate::attribute_projection(conditions).map_or(narrow, |wide| narrow.and(wide));
         let parts: Parts = self.asker.parts(&self.file, table, all).await?;
+        let columns = spans::decode(table, &parts, narrow).map_err(corrupt)?;
+        // Most doubts are about durations: these leave few rows whose attributes are to be decoded.
+        let cheap = evaluate::cheap(conditions);
+        let opened = evaluate::File { columns: &columns, table, parts: &parts };
+        evaluate::retain_all(&opened, &cheap, rows).map_err(corrupt)?;
+        if cheap.len() == conditions.len() {
+            return Ok(());
+        }
         if rows.len() <= FEW_ROWS {
             let mut kept = Vec::new();
             for &row in rows.iter() {
@@ -267,8 +275,6 @@ impl Finder {
             *rows = kept;
             return Ok(());
         }
-        let columns = spans::decode(table, &parts, narrow).map_err(corrupt)?;
-        let opened = evaluate::File { columns: &columns, table, parts: &parts };
         evaluate::retain_all(&opened, conditions, rows).map_err(corrupt)
     }
 }
