@@ -185,7 +185,7 @@ fn parse_rule(rule: &str) -> Result<Rule, InvalidRetention> {
                 }
             }
             Some(Signal::Metrics) => {}
-            // Log records are not merged yet, so that nothing would apply the rule.
+            // Nothing would apply the rule: log records are not thinned.
             Some(Signal::Logs) | None => return Err(invalid("braces stand behind traces or metrics")),
         }
     }
