@@ -26,7 +26,7 @@
 //! ```
 //! Starts are microseconds since the epoch. The code of a key is 0 where a span has it not, 1 where it has but its value
 //! is not said or it has several, and listed values count from 2. Attributes of events count as those of their span. Keys
-//! beyond the [`MAX_KEYS`] most frequent ones of a block are only in a set of fingerprints, the *other keys*.
+//! beyond the 64 most frequent ones of a block are only in a set of fingerprints, the *other keys*.
 //!
 //! Blocks are cut from *segments* of some units, so that a writer holds no more than that, and an operation has a block of
 //! its own if it has many spans in the segment.
