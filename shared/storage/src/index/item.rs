@@ -13,12 +13,12 @@ use crate::block::parts::ChunkTable;
 /// Services are listed as long as their names are no longer than this together.
 const MAX_LISTED_BYTES: usize = 4096;
 
-pub(super) fn write_section(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn write_section(out: &mut Vec<u8>, bytes: &[u8]) {
     write_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-pub(super) fn read_section<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Invalid> {
+pub(crate) fn read_section<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Invalid> {
     let len = usize::try_from(read_varint(bytes)?).map_err(|_| Invalid("section is too long"))?;
     take(bytes, len)
 }

@@ -40,6 +40,7 @@ mod window_item;
 
 pub use descriptor::{Descriptor, MergedSpans, SpanUnit, Summary};
 pub use erasure::{Erasure, ErasureTarget};
+pub(crate) use item::{read_section, write_section};
 pub use keys::{FileKey, TableLayout, WINDOW_REACH_NS, Window};
 pub use logs::{LogDescriptor, LogSummary, LogUnit, MergedLogs};
 pub use places::Places;

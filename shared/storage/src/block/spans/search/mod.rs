@@ -41,6 +41,7 @@ pub(crate) use read::{any_value_matches, json_has};
 
 use crate::block::parquet::Invalid;
 use crate::block::parquet::thrift::{read_varint, take, unzigzag, write_varint, zigzag};
+use crate::index::{read_section, write_section};
 
 /// Spans of a block, at most.
 const BLOCK_ROWS: usize = 8192;
@@ -179,16 +180,6 @@ pub fn read_directory(mut bytes: &[u8], end: u64) -> Result<Vec<BlockEntry>, Inv
         block.place.end += end - len_of_all;
     }
     Ok(blocks)
-}
-
-fn write_section(out: &mut Vec<u8>, bytes: &[u8]) {
-    write_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn read_section<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Invalid> {
-    let len = usize::try_from(read_varint(bytes)?).map_err(|_| Invalid("section is too long"))?;
-    take(bytes, len)
 }
 
 fn read_text<'a>(bytes: &mut &'a [u8]) -> Result<&'a str, Invalid> {
