@@ -169,15 +169,14 @@ impl Finder {
         // The newest alone, in the hope that each is a trace of its own.
         let (now, mut rest) = candidates.split_at(self.search.limit.min(candidates.len()));
         self.resolve_units(by_unit(now), found).await?;
-        // As many more as are missing, while most suffice.
+        // As many more, while most suffice.
         while let Some(next) = rest.first()
             && found.n_newer_than(Some(next.start_us)) * 2 > self.search.limit
         {
-            let n_missing = self.search.limit.saturating_sub(found.n_newer_than(Some(next.start_us)));
-            if n_missing == 0 {
+            if found.n_newer_than(Some(next.start_us)) >= self.search.limit {
                 return Ok(());
             }
-            let (now, later) = rest.split_at(n_missing.min(rest.len()));
+            let (now, later) = rest.split_at(self.search.limit.min(rest.len()));
             self.resolve_units(by_unit(now), found).await?;
             rest = later;
         }
@@ -221,7 +220,10 @@ impl Finder {
             *n_certain.entry(candidate.start_us).or_default() += usize::from(candidate.is_certain);
         }
         let narrow = const { Projection::of(&[column::START_TIME]) };
-        let parts = self.asker.parts(&self.file, table, narrow).await?;
+        // Where doubts are foreseen, all is read at once: a store that is far away is asked once.
+        let is_clear = candidates.iter().all(|candidate| candidate.is_certain);
+        let read = if is_clear { narrow } else { narrow.and(self.of_conditions()) };
+        let parts = self.asker.parts(&self.file, table, read).await?;
         let columns = spans::decode(table, &parts, narrow).map_err(|err| self.file.corrupt(err))?;
         let mut n_starting: HashMap<i64, usize, FixedState> =
             n_certain.keys().map(|&start_us| (start_us, 0)).collect();
@@ -236,30 +238,40 @@ impl Finder {
         let is_certain = |row: &u32| n_starting[&start_of(*row)] == n_certain[&start_of(*row)];
         let (mut rows, mut doubtful): (Vec<u32>, Vec<u32>) = rows.into_iter().partition(is_certain);
         if !doubtful.is_empty() {
-            self.retain_matching(table, &columns, &mut doubtful).await?;
+            let parts = if is_clear {
+                self.asker.parts(&self.file, table, self.of_conditions()).await?
+            } else {
+                parts
+            };
+            self.retain_matching(table, &parts, &columns, &mut doubtful)
+                .map_err(|err| self.file.corrupt(err))?;
             rows.append(&mut doubtful);
         }
         Ok(rows.into_iter().map(|row| (columns.trace_id[row as usize], start_of(row))).collect())
     }
 
+    /// The columns that the conditions need.
+    fn of_conditions(&self) -> Projection {
+        let conditions = &self.search.conditions;
+        let narrow = evaluate::narrow_projection(conditions);
+        evaluate::attribute_projection(conditions).map_or(narrow, |wide| narrow.and(wide))
+    }
+
     /// Drops rows of a unit that do not meet the conditions.
-    async fn retain_matching(
+    fn retain_matching(
         &self,
         table: &ChunkTable,
+        parts: &Parts,
         starts: &SpanColumns,
         rows: &mut Vec<u32>,
-    ) -> Result<()> {
-        let corrupt = |err| self.file.corrupt(err);
+    ) -> std::result::Result<(), Invalid> {
         let conditions = &self.search.conditions;
         rows.retain(|&row| self.search.range.contains(starts.start_ns[row as usize]));
-        let narrow = evaluate::narrow_projection(conditions);
-        let all = evaluate::attribute_projection(conditions).map_or(narrow, |wide| narrow.and(wide));
-        let parts: Parts = self.asker.parts(&self.file, table, all).await?;
-        let columns = spans::decode(table, &parts, narrow).map_err(corrupt)?;
+        let columns = spans::decode(table, parts, evaluate::narrow_projection(conditions))?;
         // Most doubts are about durations: these leave few rows whose attributes are to be decoded.
         let cheap = evaluate::cheap(conditions);
-        let opened = evaluate::File { columns: &columns, table, parts: &parts };
-        evaluate::retain_all(&opened, &cheap, rows).map_err(corrupt)?;
+        let opened = evaluate::File { columns: &columns, table, parts };
+        evaluate::retain_all(&opened, &cheap, rows)?;
         if cheap.len() == conditions.len() {
             return Ok(());
         }
@@ -267,14 +279,14 @@ impl Finder {
             let mut kept = Vec::new();
             for &row in rows.iter() {
                 let place = row as usize;
-                let columns = spans::decode_rows(table, &parts, all, place..place + 1).map_err(corrupt)?;
-                if evaluate::row_meets(&columns, 0, conditions).map_err(corrupt)? {
+                let columns = spans::decode_rows(table, parts, self.of_conditions(), place..place + 1)?;
+                if evaluate::row_meets(&columns, 0, conditions)? {
                     kept.push(row);
                 }
             }
             *rows = kept;
             return Ok(());
         }
-        evaluate::retain_all(&opened, conditions, rows).map_err(corrupt)
+        evaluate::retain_all(&opened, conditions, rows)
     }
 }
