@@ -124,14 +124,9 @@ fn gunzip(body: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
             if is_one_member(body, &out) {
                 return Ok(out);
             }
-            // Not beside the second attempt: each may be as long as the limit.
-            drop(out);
-            gunzip_members(body, limit)
+            gunzip_members(body, limit, out)
         }
-        Err(DecompressionError::InsufficientSpace) => {
-            drop(out);
-            gunzip_members(body, limit)
-        }
+        Err(DecompressionError::InsufficientSpace) => gunzip_members(body, limit, out),
         Err(DecompressionError::BadData) => Err(corrupt(Encoding::Gzip, "bad data")),
     }
 }
@@ -147,8 +142,8 @@ fn is_one_member(body: &[u8], content: &[u8]) -> bool {
     body.windows(8).position(|bytes| bytes == trailer) == Some(body.len() - 8)
 }
 
-fn gunzip_members(body: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
-    read_bounded(flate2::bufread::MultiGzDecoder::new(body), Encoding::Gzip, limit)
+fn gunzip_members(body: &[u8], limit: usize, out: Vec<u8>) -> Result<Vec<u8>, Error> {
+    read_bounded(flate2::bufread::MultiGzDecoder::new(body), Encoding::Gzip, limit, out)
 }
 
 fn inflate_zlib(body: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
@@ -185,24 +180,30 @@ fn unzstd(body: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
     let broken = |error| corrupt(Encoding::Zstd, error);
     let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(broken)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
-    read_bounded(decoder, Encoding::Zstd, limit)
+    read_bounded(decoder, Encoding::Zstd, limit, Vec::new())
 }
 
 /// Everything that `decoder` gives, or an error once that is more than `limit`.
 ///
-/// Room for the limit is taken at once when a small buffer is full. It costs memory only where it is written to, while a
-/// buffer that doubles is there twice whenever it grows.
-fn read_bounded(decoder: impl Read, encoding: Encoding, limit: usize) -> Result<Vec<u8>, Error> {
+/// `out` gives its room: a second buffer beside the one of a first attempt would be as long again, until the allocator
+/// has given the first one back. When what it has is full, the room for the limit is taken at once. It costs memory only
+/// where it is written to, while a buffer that doubles is there twice whenever it grows.
+fn read_bounded(
+    mut decoder: impl Read,
+    encoding: Encoding,
+    limit: usize,
+    mut out: Vec<u8>,
+) -> Result<Vec<u8>, Error> {
     const SMALL_BYTES: usize = 256 << 10;
     let broken = |error| corrupt(encoding, error);
-    let most = limit.saturating_add(1);
-    let small = SMALL_BYTES.min(most);
-    let mut decoder = decoder.take(most as u64);
-    let mut out = Vec::with_capacity(small);
-    decoder.by_ref().take(small as u64).read_to_end(&mut out).map_err(broken)?;
-    if out.len() == small {
-        out.reserve_exact(most - small);
-        decoder.read_to_end(&mut out).map_err(broken)?;
+    out.clear();
+    out.reserve(SMALL_BYTES.min(limit));
+    let room = out.capacity().min(limit);
+    decoder.by_ref().take(room as u64).read_to_end(&mut out).map_err(broken)?;
+    if out.len() == room {
+        out.reserve_exact(limit - room);
+        decoder.by_ref().take((limit - room) as u64).read_to_end(&mut out).map_err(broken)?;
     }
-    if out.len() > limit { Err(Error::TooLarge { limit }) } else { Ok(out) }
+    let is_longer = out.len() == limit && decoder.read(&mut [0]).map_err(broken)? > 0;
+    if is_longer { Err(Error::TooLarge { limit }) } else { Ok(out) }
 }
