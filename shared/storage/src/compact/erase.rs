@@ -277,7 +277,9 @@ impl Pass<'_> {
                 };
                 rewrite::series(place, &place.file.treatments, &lose).await
             }
-            Signal::Logs => rewrite::logs(place, &|columns| target.logs(columns)).await,
+            Signal::Logs => {
+                rewrite::logs(place, &place.file.treatments, &|columns| target.logs(columns)).await
+            }
         }
     }
 }

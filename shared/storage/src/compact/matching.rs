@@ -6,6 +6,7 @@ use model::dictionary::DictColumn;
 use model::search::Condition;
 use model::{LogColumns, SpanColumns};
 
+use super::retention::severity;
 use crate::block::parquet::Invalid;
 use crate::block::spans::search::any_value_matches;
 use crate::block::spans::{Projection, column};
@@ -128,16 +129,34 @@ pub(super) fn spans_that_meet(columns: &SpanColumns, conditions: &[Condition]) -
             Condition::Name(name) => rows_with_text(&columns.name, name),
             Condition::Status(status) => columns.status_code.iter().map(|code| code == status).collect(),
             Condition::Attribute { key, value } => {
-                let mut rows = rows_with_attribute(&columns.attributes, n_rows, key, value);
-                let resources = rows_with_json(&columns.origins.resource, key, value)?;
-                rows.iter_mut().zip(resources).for_each(|(row, resource)| *row |= resource);
-                rows
+                rows_of_own_or_resource(&columns.attributes, &columns.origins.resource, key, value)?
             }
             _ => vec![false; n_rows],
         };
         meets.iter_mut().zip(rows).for_each(|(meets, row)| *meets &= row);
     }
     Ok(meets)
+}
+
+/// By row whether a log record has all of these: its `service`, its `severity`, an attribute of itself or its resource.
+///
+/// # Errors
+/// Attributes are not their JSON.
+pub(super) fn logs_that_have(columns: &LogColumns, has: &[(String, String)]) -> Result<Vec<bool>, Invalid> {
+    let n_rows = columns.len();
+    let mut have = vec![true; n_rows];
+    for (key, value) in has {
+        let rows = match key.as_str() {
+            "service" => rows_with_text(&columns.origins.service, value),
+            "severity" => {
+                let is_it = |number: &i32| severity(value).is_some_and(|numbers| numbers.contains(number));
+                columns.severity_number.iter().map(is_it).collect()
+            }
+            _ => rows_of_own_or_resource(&columns.attributes, &columns.origins.resource, key, value)?,
+        };
+        have.iter_mut().zip(rows).for_each(|(have, row)| *have &= row);
+    }
+    Ok(have)
 }
 
 /// The label that an attribute becomes: what no name of Prometheus has is an underscore.
@@ -149,6 +168,19 @@ fn label_of(key: &str) -> String {
 fn rows_with_text(column: &DictColumn, text: &str) -> Vec<bool> {
     let is_it: Vec<bool> = column.dictionary.iter().map(|other| other == text).collect();
     column.rows.iter().map(|&position| is_it[position as usize]).collect()
+}
+
+/// By row whether an attribute of the row or of its resource says this.
+fn rows_of_own_or_resource(
+    attributes: &AttributeColumns,
+    resource: &DictColumn,
+    key: &str,
+    value: &str,
+) -> Result<Vec<bool>, Invalid> {
+    let mut rows = rows_with_attribute(attributes, resource.len(), key, value);
+    let resources = rows_with_json(resource, key, value)?;
+    rows.iter_mut().zip(resources).for_each(|(row, resource)| *row |= resource);
+    Ok(rows)
 }
 
 fn rows_with_json(column: &DictColumn, key: &str, value: &str) -> Result<Vec<bool>, Invalid> {

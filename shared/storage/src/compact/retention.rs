@@ -1,4 +1,4 @@
-//! How long what is stored is kept, by tenant and signal, and by what traces and series have.
+//! How long what is stored is kept, by tenant and signal, and by what traces, series and log records have.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,11 +13,13 @@ use model::{Signal, TenantId};
 /// age is a number and `s`, `m`, `h`, `d`, `w` or `y` (365 days), or `forever`. Of the rules that fit, the most special one
 /// counts: `30d,metrics=400d,team-a/=7d,team-a/metrics=forever`.
 ///
-/// Rules on what traces and series have stand before those, and may be shorter or longer:
+/// Rules on what traces, series and log records have stand before those, and may be shorter or longer:
 /// `30d,traces{status=error}=90d,traces{service=healthz}=1d,metrics{__name__=up,job="a,b"}=7d`. All that the braces list must
 /// hold: for a trace, for one of its spans (`status` is error, ok or unset, `service`, `name`, else an attribute of the span
-/// or its resource); for a series, its labels. The first such rule that a trace or series fits decides, a tenant's own
-/// before those for all tenants; one that fits none has the age of its tenant and signal.
+/// or its resource); for a series, its labels; for a log record, its `service`, its `severity` (trace, debug, info, warn,
+/// error or fatal, as OpenTelemetry numbers them, else unset), an attribute of itself or its resource:
+/// `logs{severity=debug}=3d`. The first such rule that a trace, series or record fits decides, a tenant's own before those
+/// for all tenants; one that fits none has the age of its tenant and signal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Retention {
     rules: Vec<Rule>,
@@ -27,13 +29,13 @@ pub struct Retention {
 struct Rule {
     tenant: Option<TenantId>,
     signal: Option<Signal>,
-    /// What a trace or series must have; empty for all.
+    /// What a trace, series or log record must have; empty for all.
     has: Vec<(String, String)>,
     /// `None` for ever.
     age_s: Option<u64>,
 }
 
-/// A rule on what traces or series have.
+/// A rule on what traces, series or log records have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SpecialRule<'a> {
     /// Keys and values, all of which must be there.
@@ -105,6 +107,20 @@ fn status(name: &str) -> Option<i32> {
         "error" => Some(STATUS_ERROR),
         _ => None,
     }
+}
+
+/// The numbers of a severity, as OpenTelemetry's data model has them.
+pub(super) fn severity(name: &str) -> Option<std::ops::RangeInclusive<i32>> {
+    Some(match name {
+        "unset" => 0..=0,
+        "trace" => 1..=4,
+        "debug" => 5..=8,
+        "info" => 9..=12,
+        "warn" => 13..=16,
+        "error" => 17..=20,
+        "fatal" => 21..=24,
+        _ => return None,
+    })
 }
 
 impl FromStr for Retention {
@@ -185,8 +201,12 @@ fn parse_rule(rule: &str) -> Result<Rule, InvalidRetention> {
                 }
             }
             Some(Signal::Metrics) => {}
-            // Nothing would apply the rule: log records are not thinned.
-            Some(Signal::Logs) | None => return Err(invalid("braces stand behind traces or metrics")),
+            Some(Signal::Logs) => {
+                if has.iter().any(|(key, value)| key == "severity" && severity(value).is_none()) {
+                    return Err(invalid("a severity is trace, debug, info, warn, error, fatal or unset"));
+                }
+            }
+            None => return Err(invalid("braces stand behind traces, metrics or logs")),
         }
     }
     let age_s = match age {
@@ -294,7 +314,8 @@ mod tests {
         check("traces{=a}=3d", "braces list");
         check("traces{a=\"b}=3d", "behind the braces");
         check("traces{status=bad}=3d", "a status is");
-        check("logs{service=a}=3d", "braces stand behind");
+        check("logs{severity=severe}=3d", "a severity is");
+        check("{service=a}=3d", "braces stand behind");
         check("team-a/{service=a}=3d", "braces stand behind");
         check("traces{service=a}=3d,traces{service=a}=4d", "another rule");
         check("traces{service=a}=3", "an age is");

@@ -118,11 +118,12 @@ pub(super) async fn series(
 /// As [`spans`].
 pub(super) async fn logs(
     place: Place<'_>,
+    treatments: &[u64],
     rows: &(dyn Fn(&LogColumns) -> Result<Vec<bool>, Invalid> + Sync),
 ) -> Result<Rewritten> {
     let file = place.file;
     let corrupt = |err| file.corrupt(err);
-    let job = place.job(Signal::Logs, &file.treatments);
+    let job = place.job(Signal::Logs, treatments);
     let summary = LogSummary::parse(&file.item).map_err(corrupt)?;
     let mut merge = LogMerge::new(1);
     let mut writer = LogWriter::new(ZSTD_LEVEL);
@@ -132,9 +133,7 @@ pub(super) async fn logs(
         n_dropped += is_dropped.iter().filter(|&&is_dropped| is_dropped).count() as u64;
         run.leave_out(&is_dropped);
         merge.feed(0, Some(run));
-        while merge.starved().is_none() && merge.write(&mut writer, u64::MAX) {
-            merge.renew();
-        }
+        while merge.starved().is_none() && merge.write(&mut writer, u64::MAX) {}
         Ok(())
     };
     match summary.places().map_err(corrupt)? {

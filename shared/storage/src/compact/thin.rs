@@ -18,10 +18,11 @@ use model::sampling::policy::{Applied, Decision, Keep, apply, decide};
 use model::sampling::{Policy, Randomness, Threshold};
 use model::search::Condition;
 use model::time::SECOND_NS;
-use model::{Signal, SpanColumns, TenantId, TraceId};
+use model::{LogColumns, Signal, SpanColumns, TenantId, TraceId};
 use tracing::info;
 
 use super::lease::Lease;
+use super::matching::logs_that_have;
 use super::plan::{self, State};
 use super::publish::{self, Output, Publication, Replacement};
 use super::retention::SpecialRule;
@@ -29,6 +30,7 @@ use super::rewrite::{self, Place};
 use super::scout::{Found, Scout};
 use super::series::Loss;
 use super::{Pass, Settings, last_ns};
+use crate::block::parquet::Invalid;
 use crate::block::series::merged::MergedSeries;
 use crate::index::fingerprint::{hash_id, hash_texts};
 use crate::index::{WINDOW_REACH_NS, Window};
@@ -83,6 +85,17 @@ impl Treatment<'_> {
             |(key, value): &(String, String)| series.any_label(|name, other| name == key && other == value);
         let rule = self.rules.iter().position(|rule| rule.has.iter().all(has));
         if self.is_over(rule) { Loss::All } else { Loss::Exemplars(0) }
+    }
+
+    /// By row whether a log record goes.
+    fn records_to_lose(&self, columns: &LogColumns) -> Result<Vec<bool>, Invalid> {
+        let mut goes = vec![self.is_over(None); columns.len()];
+        for (at, rule) in self.rules.iter().enumerate().rev() {
+            let is_over = self.is_over(Some(at));
+            let have = logs_that_have(columns, rule.has)?;
+            goes.iter_mut().zip(have).filter(|(_, has)| *has).for_each(|(goes, _)| *goes = is_over);
+        }
+        Ok(goes)
     }
 }
 
@@ -218,8 +231,11 @@ impl Pass<'_> {
                     Signal::Traces => {
                         rewrite::spans(place, marks, &|columns| Ok(fates.apply(columns))).await?
                     }
-                    Signal::Metrics | Signal::Logs => {
+                    Signal::Metrics => {
                         rewrite::series(place, marks, &|series| Ok(treatment.lose(series))).await?
+                    }
+                    Signal::Logs => {
+                        rewrite::logs(place, marks, &|columns| treatment.records_to_lose(columns)).await?
                     }
                 };
                 n_dropped += rewritten.n_dropped;

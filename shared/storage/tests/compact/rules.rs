@@ -1,13 +1,14 @@
-//! Retention by what traces and series have.
+//! Retention by what traces, series and log records have.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use model::columns::Value;
+use model::logs::{Body, LogFields};
 use model::series::{SeriesBuilder, Temporality};
 use model::spans::SpanFields;
-use model::{MatchOp, Matcher, Signal, SpanColumns, SpanId, TraceId};
+use model::{LogColumns, MatchOp, Matcher, Signal, SpanColumns, SpanId, TraceId};
 use storage::Store;
 use storage::compact::Settings;
 use storage::faults::{Crash, Faults};
@@ -158,5 +159,69 @@ fn a_crash_at_any_step_drops_nothing_that_has_to_stay() {
                 check(&store, later_s + 1000, &kinds, &["slo", "usual"]).await;
             }
         }
+    });
+}
+
+/// What log records have: service, severity, an attribute, and their text.
+const RECORDS: [(&str, i32, &str, &str); 5] = [
+    ("shop", 9, "", "usual"),
+    ("shop", 7, "", "debug"),
+    ("audit", 7, "", "audit"),
+    ("shop", 0, "/health", "health"),
+    ("shop", 17, "/health", "failed health"),
+];
+
+fn records() -> LogColumns {
+    let mut columns = LogColumns::default();
+    for (service, severity_number, route, text) in RECORDS {
+        if !route.is_empty() {
+            columns.attributes.push("http.route", Value::String(route));
+        }
+        let origin = columns.origins.intern_resource(service, "", "");
+        let time_ns = FIRST_HOUR * HOUR_MS * 1_000_000;
+        let record = LogFields { time_ns, severity_number, body: Body::Text(text), ..LogFields::default() };
+        columns.push_record(&record, origin);
+    }
+    columns
+}
+
+#[test]
+fn log_records_go_by_service_severity_and_attributes() {
+    wait(async {
+        let store = memory();
+        let writer = Writer::new(store.clone());
+        let send = async |number: u64| {
+            let content = content_hash(&tenant(), Signal::Logs, &number.to_le_bytes());
+            let encoded = storage::block::logs::encode(&records());
+            writer.logs(&tenant(), content, encoded, NOW_S, &Arc::default()).await.expect("memory");
+        };
+        let check = async |now_s: u64, expected: &[&str]| {
+            let rules = "10d,logs{service=audit}=30d,logs{severity=error,http.route=/health}=forever,\
+                         logs{severity=debug}=2d,logs{http.route=/health}=1d";
+            let report = run(&store, &by(rules), now_s).await.expect("memory");
+            assert_eq!((report.failed, report.held), (0, 0), "{report:?}");
+            let mut found = BTreeSet::new();
+            for (_, columns) in super::logs::stored(&store).await {
+                for record in columns.iter() {
+                    let Body::Text(text) = record.body else { panic!("a text was sent") };
+                    found.insert(text.to_owned());
+                }
+            }
+            assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected, "at {now_s}");
+            let again = run(&store, &by(rules), now_s + 1).await.expect("memory");
+            assert_eq!((again.rewritten, again.dropped, again.failed), (0, 0, 0), "{again:?}");
+        };
+        for number in 0..7 {
+            send(number).await;
+        }
+        check(END_S + DAY_S - 10, &["audit", "debug", "failed health", "health", "usual"]).await;
+        check(END_S + DAY_S, &["audit", "debug", "failed health", "usual"]).await;
+        // What comes late has the same rules.
+        send(7).await;
+        check(END_S + 2 * DAY_S, &["audit", "failed health", "usual"]).await;
+        check(END_S + 10 * DAY_S, &["audit", "failed health"]).await;
+        check(END_S + 30 * DAY_S, &["failed health"]).await;
+        let_grace_pass(&store, END_S + 31 * DAY_S).await;
+        assert_sound(&store).await;
     });
 }
