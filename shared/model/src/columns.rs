@@ -86,6 +86,14 @@ impl OriginColumns {
         }
     }
 
+    /// As [`DictColumn::forget_large`] of each column.
+    pub(crate) fn forget_large(&mut self) {
+        let Self { service, resource, resource_meta, scope_name, scope_version, scope_meta } = self;
+        for column in [service, resource, resource_meta, scope_name, scope_version, scope_meta] {
+            column.forget_large();
+        }
+    }
+
     /// Keeps the rows that are told to stay; dictionaries keep their strings.
     pub(crate) fn retain(&mut self, is_kept: &[bool]) {
         let Self { service, resource, resource_meta, scope_name, scope_version, scope_meta } = self;
@@ -311,7 +319,7 @@ impl AttributeColumns {
     }
 
     /// Makes each attribute point at the entry of its value: the next one in the column of its kind.
-    fn number_slots(&mut self) {
+    pub fn number_slots(&mut self) {
         let mut next = [0; N_KINDS];
         self.slot.clear();
         self.slot.extend(self.kind.iter().map(|&kind| {

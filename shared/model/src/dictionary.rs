@@ -2,9 +2,15 @@
 
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::str::Utf8Error;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+
+/// A dictionary with more strings is not kept without rows: most of them will not come again.
+const MAX_KEPT_STRINGS: usize = 16 << 10;
+/// Nor one with more text.
+const MAX_KEPT_TEXT_BYTES: usize = 1 << 20;
 
 /// Distinct strings, each with a position; the strings lie end to end in one text.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +21,24 @@ pub struct Dictionary {
     places: HashTable<(u32, u32)>,
     /// Seeded at random, because senders choose the strings; positions do not depend on it.
     hasher: RandomState,
+    id: Id,
+}
+
+/// Tells dictionaries apart that are in the same place one after the other; a clone is another dictionary.
+#[derive(Debug)]
+struct Id(u64);
+
+impl Default for Id {
+    fn default() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+impl Clone for Id {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// Where the table looks for a string with the hash `short`: growth needs no look at the strings.
@@ -23,6 +47,11 @@ fn spread(short: u32) -> u64 {
 }
 
 impl Dictionary {
+    /// An empty one with room for strings of so many bytes together, to be filled by [`Dictionary::push_unindexed`].
+    pub fn with_capacity(n_strings: usize, n_bytes: usize) -> Self {
+        Self { text: String::with_capacity(n_bytes), ends: Vec::with_capacity(n_strings), ..Self::default() }
+    }
+
     /// How many strings there are.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -31,6 +60,12 @@ impl Dictionary {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// A number that no other dictionary of the process has, never 0. As long as it is the same, positions are.
+    #[inline]
+    pub fn id(&self) -> u64 {
+        self.id.0
     }
 
     /// The bytes of all strings together.
@@ -168,6 +203,24 @@ impl DictColumn {
     /// The string of `row`.
     pub fn get(&self, row: usize) -> &str {
         self.dictionary.get(self.rows[row])
+    }
+
+    /// The bytes of the strings that rows have, each counted once.
+    pub fn used_text_bytes(&self) -> usize {
+        let mut is_used = vec![false; self.dictionary.len()];
+        for &position in &self.rows {
+            is_used[position as usize] = true;
+        }
+        let used = self.dictionary.iter().zip(is_used).filter(|&(_, is_used)| is_used);
+        used.map(|(string, _)| string.len()).sum()
+    }
+
+    /// Forgets the dictionary of a column without rows if it has become large.
+    pub(crate) fn forget_large(&mut self) {
+        let dictionary = &mut self.dictionary;
+        if dictionary.len() > MAX_KEPT_STRINGS || dictionary.text_bytes() > MAX_KEPT_TEXT_BYTES {
+            *dictionary = Dictionary::default();
+        }
     }
 
     /// How many rows there are.

@@ -132,6 +132,26 @@ impl SpanColumns {
         self.drop_open_row();
     }
 
+    /// Forgets all rows, to be filled with others like them: memory and strings stay, but for those of dictionaries that
+    /// have become large.
+    pub fn clear(&mut self) {
+        self.truncate(0);
+        let texts = [
+            &mut self.trace_state,
+            &mut self.name,
+            &mut self.status_message,
+            &mut self.attributes.key,
+            &mut self.attributes.string,
+            &mut self.attributes.json,
+            &mut self.events.name,
+            &mut self.events.attributes,
+            &mut self.links.trace_state,
+            &mut self.links.attributes,
+        ];
+        texts.into_iter().for_each(DictColumn::forget_large);
+        self.origins.forget_large();
+    }
+
     /// Keeps the rows that are told to stay, in order, and forgets the others and the open row; dictionaries keep their
     /// strings. One pass over each column, in place.
     pub fn retain(&mut self, is_kept: &[bool]) {

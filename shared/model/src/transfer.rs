@@ -1,8 +1,7 @@
 //! Rows of one batch into another, without a look at texts that were moved before.
 //!
 //! Merging takes rows from many batches in turn. Each batch has a [`SpanTransfer`] or [`LogTransfer`], which remembers
-//! where its texts lie in the dictionaries of the batch that is being filled; [`SpanTransfer::renew`] and
-//! [`LogTransfer::renew`] say that a new one is filled now.
+//! where its texts lie in the dictionaries of the batch that is being filled, for as long as these are there.
 
 mod logs;
 
@@ -15,33 +14,47 @@ use crate::spans::SpanColumns;
 /// Where the texts of one dictionary lie in another, as far as they were moved.
 #[derive(Debug, Clone, Default)]
 struct Positions {
+    /// The [`Dictionary::id`] of the other.
+    into: u64,
+    /// Counts the others.
+    round: u32,
     /// By position the round in which it was moved, and where to.
     moved: Vec<(u32, u32)>,
 }
 
 impl Positions {
+    /// Has to come before [`Positions::of`], once for as many texts as go into the same dictionary.
     #[inline]
-    fn of(&mut self, round: u32, from: &Dictionary, position: u32, to: &mut Dictionary) -> u32 {
-        if self.moved.len() < from.len() {
+    fn begin(&mut self, from: &Dictionary, into: &Dictionary) {
+        if self.into != into.id() {
+            self.into = into.id();
+            self.round += 1;
             self.moved.resize(from.len(), (0, 0));
         }
+    }
+
+    #[inline]
+    fn of(&mut self, from: &Dictionary, position: u32, into: &mut Dictionary) -> u32 {
         let moved = &mut self.moved[position as usize];
-        if moved.0 != round {
-            *moved = (round, to.intern(from.get(position)));
+        if moved.0 != self.round {
+            *moved = (self.round, into.intern(from.get(position)));
         }
         moved.1
     }
 
     /// The bytes that a text adds to the other dictionary.
-    fn new_bytes(&self, round: u32, from: &Dictionary, position: u32) -> usize {
-        let is_moved = self.moved.get(position as usize).is_some_and(|moved| moved.0 == round);
+    fn new_bytes(&self, from: &Dictionary, position: u32, into: &Dictionary) -> usize {
+        let moved = self.moved.get(position as usize);
+        let is_moved = self.into == into.id() && moved.is_some_and(|moved| moved.0 == self.round);
         if is_moved { 0 } else { from.get(position).len() }
     }
 
+    /// Appends the texts of some entries.
     #[inline]
-    fn push(&mut self, round: u32, from: &DictColumn, entry: usize, to: &mut DictColumn) {
-        let position = self.of(round, &from.dictionary, from.rows[entry], &mut to.dictionary);
-        to.rows.push(position);
+    fn extend(&mut self, from: &DictColumn, entries: impl Iterator<Item = usize>, into: &mut DictColumn) {
+        self.begin(&from.dictionary, &into.dictionary);
+        let DictColumn { dictionary, rows } = into;
+        rows.extend(entries.map(|entry| self.of(&from.dictionary, from.rows[entry], dictionary)));
     }
 }
 
@@ -57,20 +70,28 @@ struct OriginTransfer {
 }
 
 impl OriginTransfer {
-    fn push(&mut self, round: u32, from: &OriginColumns, row: usize, to: &mut OriginColumns) {
-        self.service.push(round, &from.service, row, &mut to.service);
-        self.resource.push(round, &from.resource, row, &mut to.resource);
-        self.resource_meta.push(round, &from.resource_meta, row, &mut to.resource_meta);
-        self.scope_name.push(round, &from.scope_name, row, &mut to.scope_name);
-        self.scope_version.push(round, &from.scope_version, row, &mut to.scope_version);
-        self.scope_meta.push(round, &from.scope_meta, row, &mut to.scope_meta);
+    fn extend(&mut self, from: &OriginColumns, rows: &[u32], into: &mut OriginColumns) {
+        self.service.extend(&from.service, each(rows), &mut into.service);
+        self.resource.extend(&from.resource, each(rows), &mut into.resource);
+        self.resource_meta.extend(&from.resource_meta, each(rows), &mut into.resource_meta);
+        self.scope_name.extend(&from.scope_name, each(rows), &mut into.scope_name);
+        self.scope_version.extend(&from.scope_version, each(rows), &mut into.scope_version);
+        self.scope_meta.extend(&from.scope_meta, each(rows), &mut into.scope_meta);
     }
 }
 
+fn each(rows: &[u32]) -> impl Iterator<Item = usize> {
+    rows.iter().map(|&row| row as usize)
+}
+
+/// Appends what `from` has in these rows.
+fn extend<T: Copy>(from: &[T], rows: &[u32], into: &mut Vec<T>) {
+    into.extend(each(rows).map(|row| from[row]));
+}
+
 /// Where the texts of one batch of spans lie in another.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SpanTransfer {
-    round: u32,
     origin: OriginTransfer,
     name: Positions,
     status_message: Positions,
@@ -89,108 +110,107 @@ struct AttributeTransfer {
     json: Positions,
 }
 
-impl Default for SpanTransfer {
-    fn default() -> Self {
-        Self {
-            // What is not moved yet has round 0.
-            round: 1,
-            origin: OriginTransfer::default(),
-            name: Positions::default(),
-            status_message: Positions::default(),
-            trace_state: Positions::default(),
-            attributes: AttributeTransfer::default(),
-            event_name: Positions::default(),
-            event_attributes: Positions::default(),
-            link_trace_state: Positions::default(),
-            link_attributes: Positions::default(),
-        }
-    }
-}
-
-impl SpanTransfer {
-    /// Another batch is filled from now on.
-    pub fn renew(&mut self) {
-        self.round += 1;
-    }
-}
-
 impl AttributeTransfer {
-    fn push(&mut self, round: u32, from: &AttributeColumns, row: usize, to: &mut AttributeColumns) {
-        for entry in from.entries(row) {
-            self.key.push(round, &from.key, entry, &mut to.key);
-            let slot = from.slot[entry] as usize;
-            let new_slot = match from.kind[entry] {
-                ValueKind::Empty => 0,
-                ValueKind::String => {
-                    self.string.push(round, &from.string, slot, &mut to.string);
-                    to.string.len() - 1
-                }
-                ValueKind::Int => {
-                    to.int.push(from.int[slot]);
-                    to.int.len() - 1
-                }
-                ValueKind::Double => {
-                    to.double.push(from.double[slot]);
-                    to.double.len() - 1
-                }
-                ValueKind::Bool => {
-                    to.bool.push(from.bool[slot]);
-                    to.bool.len() - 1
-                }
-                ValueKind::Json => {
-                    self.json.push(round, &from.json, slot, &mut to.json);
-                    to.json.len() - 1
-                }
-            };
-            to.kind.push(from.kind[entry]);
-            to.slot.push(new_slot as u32);
+    fn extend(&mut self, from: &AttributeColumns, rows: &[u32], into: &mut AttributeColumns) {
+        self.key.begin(&from.key.dictionary, &into.key.dictionary);
+        self.string.begin(&from.string.dictionary, &into.string.dictionary);
+        self.json.begin(&from.json.dictionary, &into.json.dictionary);
+        for row in each(rows) {
+            let entries = from.entries(row);
+            let keys = &from.key.rows[entries.clone()];
+            let DictColumn { dictionary, rows } = &mut into.key;
+            rows.extend(keys.iter().map(|&key| self.key.of(&from.key.dictionary, key, dictionary)));
+            into.kind.extend_from_slice(&from.kind[entries.clone()]);
+            for entry in entries {
+                let slot = from.slot[entry] as usize;
+                let n_before = match from.kind[entry] {
+                    ValueKind::Empty => 0,
+                    ValueKind::String => {
+                        let DictColumn { dictionary, rows } = &mut into.string;
+                        rows.push(self.string.of(
+                            &from.string.dictionary,
+                            from.string.rows[slot],
+                            dictionary,
+                        ));
+                        rows.len() - 1
+                    }
+                    ValueKind::Int => {
+                        into.int.push(from.int[slot]);
+                        into.int.len() - 1
+                    }
+                    ValueKind::Double => {
+                        into.double.push(from.double[slot]);
+                        into.double.len() - 1
+                    }
+                    ValueKind::Bool => {
+                        into.bool.push(from.bool[slot]);
+                        into.bool.len() - 1
+                    }
+                    ValueKind::Json => {
+                        let DictColumn { dictionary, rows } = &mut into.json;
+                        rows.push(self.json.of(&from.json.dictionary, from.json.rows[slot], dictionary));
+                        rows.len() - 1
+                    }
+                };
+                into.slot.push(n_before as u32);
+            }
+            into.ends.push(into.kind.len() as u32);
         }
-        to.ends.push(to.key.len() as u32);
     }
 }
 
 impl SpanColumns {
-    /// Appends a row of another batch, whose texts `transfer` knows.
-    pub fn push_row_of(&mut self, from: &Self, row: usize, transfer: &mut SpanTransfer) {
-        let round = transfer.round;
-        self.trace_id.push(from.trace_id[row]);
-        self.span_id.push(from.span_id[row]);
-        self.parent_span_id.push(from.parent_span_id[row]);
-        transfer.trace_state.push(round, &from.trace_state, row, &mut self.trace_state);
-        self.flags.push(from.flags[row]);
-        transfer.name.push(round, &from.name, row, &mut self.name);
-        self.kind.push(from.kind[row]);
-        self.start_ns.push(from.start_ns[row]);
-        self.duration_ns.push(from.duration_ns[row]);
-        self.status_code.push(from.status_code[row]);
-        transfer.status_message.push(round, &from.status_message, row, &mut self.status_message);
-        self.dropped_attributes_count.push(from.dropped_attributes_count[row]);
-        self.dropped_events_count.push(from.dropped_events_count[row]);
-        self.dropped_links_count.push(from.dropped_links_count[row]);
-        transfer.origin.push(round, &from.origins, row, &mut self.origins);
-        transfer.attributes.push(round, &from.attributes, row, &mut self.attributes);
-        let (events, to) = (&from.events, &mut self.events);
-        for entry in events.entries(row) {
-            to.time_ns.push(events.time_ns[entry]);
-            transfer.event_name.push(round, &events.name, entry, &mut to.name);
-            transfer.event_attributes.push(round, &events.attributes, entry, &mut to.attributes);
-            to.dropped_attributes_count.push(events.dropped_attributes_count[entry]);
+    /// Appends rows of another batch, whose texts `transfer` knows.
+    pub fn extend_from(&mut self, from: &Self, rows: &[u32], transfer: &mut SpanTransfer) {
+        extend(&from.trace_id, rows, &mut self.trace_id);
+        extend(&from.span_id, rows, &mut self.span_id);
+        extend(&from.parent_span_id, rows, &mut self.parent_span_id);
+        transfer.trace_state.extend(&from.trace_state, each(rows), &mut self.trace_state);
+        extend(&from.flags, rows, &mut self.flags);
+        transfer.name.extend(&from.name, each(rows), &mut self.name);
+        extend(&from.kind, rows, &mut self.kind);
+        extend(&from.start_ns, rows, &mut self.start_ns);
+        extend(&from.duration_ns, rows, &mut self.duration_ns);
+        extend(&from.status_code, rows, &mut self.status_code);
+        transfer.status_message.extend(&from.status_message, each(rows), &mut self.status_message);
+        extend(&from.dropped_attributes_count, rows, &mut self.dropped_attributes_count);
+        extend(&from.dropped_events_count, rows, &mut self.dropped_events_count);
+        extend(&from.dropped_links_count, rows, &mut self.dropped_links_count);
+        transfer.origin.extend(&from.origins, rows, &mut self.origins);
+        transfer.attributes.extend(&from.attributes, rows, &mut self.attributes);
+        let (events, into) = (&from.events, &mut self.events);
+        for row in each(rows) {
+            let entries = events.entries(row);
+            into.time_ns.extend_from_slice(&events.time_ns[entries.clone()]);
+            transfer.event_name.extend(&events.name, entries.clone(), &mut into.name);
+            transfer.event_attributes.extend(&events.attributes, entries.clone(), &mut into.attributes);
+            into.dropped_attributes_count.extend_from_slice(&events.dropped_attributes_count[entries]);
+            into.ends.push(into.time_ns.len() as u32);
         }
-        to.ends.push(to.time_ns.len() as u32);
-        let (links, to) = (&from.links, &mut self.links);
-        for entry in links.entries(row) {
-            to.trace_id.push(links.trace_id[entry]);
-            to.span_id.push(links.span_id[entry]);
-            transfer.link_trace_state.push(round, &links.trace_state, entry, &mut to.trace_state);
-            transfer.link_attributes.push(round, &links.attributes, entry, &mut to.attributes);
-            to.dropped_attributes_count.push(links.dropped_attributes_count[entry]);
-            to.flags.push(links.flags[entry]);
+        let (links, into) = (&from.links, &mut self.links);
+        for row in each(rows) {
+            let entries = links.entries(row);
+            into.trace_id.extend_from_slice(&links.trace_id[entries.clone()]);
+            into.span_id.extend_from_slice(&links.span_id[entries.clone()]);
+            transfer.link_trace_state.extend(&links.trace_state, entries.clone(), &mut into.trace_state);
+            transfer.link_attributes.extend(&links.attributes, entries.clone(), &mut into.attributes);
+            into.dropped_attributes_count.extend_from_slice(&links.dropped_attributes_count[entries.clone()]);
+            into.flags.extend_from_slice(&links.flags[entries]);
+            into.ends.push(into.trace_id.len() as u32);
         }
-        to.ends.push(to.trace_id.len() as u32);
     }
 
     /// About how many bytes the batch takes.
     pub fn memory_bytes(&self) -> usize {
+        self.bytes(|text| text.dictionary.text_bytes())
+    }
+
+    /// About how many bytes a batch of these rows takes that has no other texts.
+    pub fn memory_bytes_of_rows(&self) -> usize {
+        self.bytes(DictColumn::used_text_bytes)
+    }
+
+    fn bytes(&self, text_bytes: impl Fn(&DictColumn) -> usize) -> usize {
         let texts = [
             &self.trace_state,
             &self.name,
@@ -203,8 +223,7 @@ impl SpanColumns {
             &self.events.attributes,
             &self.links.attributes,
         ];
-        let text_bytes: usize = texts.iter().map(|column| column.dictionary.text_bytes()).sum();
-        text_bytes
+        texts.into_iter().map(text_bytes).sum::<usize>()
             + self.len() * 160
             + self.attributes.kind.len() * 24
             + self.events.time_ns.len() * 24
@@ -254,11 +273,11 @@ mod tests {
     fn rows_arrive_as_they_were_in_every_batch_that_is_filled() {
         let sources = [batch(0), batch(7)];
         let mut transfers = [SpanTransfer::default(), SpanTransfer::default()];
-        for _ in 0..3 {
-            let mut filled = SpanColumns::default();
+        let mut filled = SpanColumns::default();
+        for round in 0..4 {
             for row in 0..4 {
                 for (source, transfer) in sources.iter().zip(&mut transfers) {
-                    filled.push_row_of(source, row, transfer);
+                    filled.extend_from(source, &[row], transfer);
                 }
             }
             for (at, span) in filled.iter().enumerate() {
@@ -266,7 +285,7 @@ mod tests {
             }
             assert_eq!(filled.name.dictionary.len(), 3);
             assert!(filled.memory_bytes() > 1000);
-            transfers.iter_mut().for_each(SpanTransfer::renew);
+            if round % 2 == 0 { filled.clear() } else { filled = SpanColumns::default() }
         }
     }
 }

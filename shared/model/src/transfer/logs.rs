@@ -1,6 +1,6 @@
 //! Rows of one batch of log records into another.
 
-use super::{AttributeTransfer, OriginTransfer, Positions};
+use super::{AttributeTransfer, OriginTransfer, Positions, each};
 use crate::columns::ValueKind;
 use crate::dictionary::DictColumn;
 use crate::logs::{Body, BodyKind, LogColumns, LogFields};
@@ -8,7 +8,6 @@ use crate::logs::{Body, BodyKind, LogColumns, LogFields};
 /// Where the texts of one batch of log records lie in another.
 #[derive(Debug, Clone)]
 pub struct LogTransfer {
-    round: u32,
     /// Per row the entry of its body in the column of its kind.
     bodies: Vec<u32>,
     origin: OriginTransfer,
@@ -33,8 +32,6 @@ impl LogTransfer {
             *n - 1
         };
         Self {
-            // What is not moved yet has round 0.
-            round: 1,
             bodies: columns.body.kind.iter().map(next).collect(),
             origin: OriginTransfer::default(),
             severity_text: Positions::default(),
@@ -43,11 +40,6 @@ impl LogTransfer {
             body_json: Positions::default(),
             attributes: AttributeTransfer::default(),
         }
-    }
-
-    /// Another batch is filled from now on.
-    pub fn renew(&mut self) {
-        self.round += 1;
     }
 
     /// The fields of a row of the batch, which are found without a look at the rows before it.
@@ -73,25 +65,24 @@ impl LogTransfer {
     }
 
     /// About how many bytes a row of the batch adds to the one that is filled.
-    pub fn row_bytes(&self, from: &LogColumns, row: usize) -> usize {
-        let (round, body, at) = (self.round, &from.body, self.bodies[row] as usize);
+    pub fn row_bytes(&self, from: &LogColumns, row: usize, into: &LogColumns) -> usize {
+        let (body, at) = (&from.body, self.bodies[row] as usize);
         let body_bytes = match body.kind[row] {
             BodyKind::None => 0,
-            BodyKind::Text => self.body_text.new_bytes(round, &body.texts, body.text_rows[at]),
-            BodyKind::Json => self.body_json.new_bytes(round, &body.json, body.json_rows[at]),
+            BodyKind::Text => self.body_text.new_bytes(&body.texts, body.text_rows[at], &into.body.texts),
+            BodyKind::Json => self.body_json.new_bytes(&body.json, body.json_rows[at], &into.body.json),
         };
-        let resource = &from.origins.resource;
-        let resource_bytes = self.origin.resource.new_bytes(round, &resource.dictionary, resource.rows[row]);
-        let attributes = &from.attributes;
+        let of = |positions: &Positions, from: &DictColumn, entry: usize, into: &DictColumn| {
+            positions.new_bytes(&from.dictionary, from.rows[entry], &into.dictionary)
+        };
+        let resource_bytes = of(&self.origin.resource, &from.origins.resource, row, &into.origins.resource);
+        let (attributes, into) = (&from.attributes, &into.attributes);
         let attribute_bytes = attributes.entries(row).map(|entry| {
-            let (transfer, slot) = (&self.attributes, attributes.slot[entry] as usize);
-            let of = |positions: &Positions, text: &DictColumn| {
-                positions.new_bytes(round, &text.dictionary, text.rows[slot])
-            };
+            let slot = attributes.slot[entry] as usize;
             ENTRY_BYTES
                 + match attributes.kind[entry] {
-                    ValueKind::String => of(&transfer.string, &attributes.string),
-                    ValueKind::Json => of(&transfer.json, &attributes.json),
+                    ValueKind::String => of(&self.attributes.string, &attributes.string, slot, &into.string),
+                    ValueKind::Json => of(&self.attributes.json, &attributes.json, slot, &into.json),
                     _ => 0,
                 }
         });
@@ -105,23 +96,25 @@ const ENTRY_BYTES: usize = 24;
 impl LogColumns {
     /// Appends a row of another batch, whose texts `transfer` knows.
     pub fn push_row_of(&mut self, from: &Self, row: usize, transfer: &mut LogTransfer) {
-        let round = transfer.round;
+        let rows = &[row as u32];
         self.time_ns.push(from.time_ns[row]);
         self.observed_time_ns.push(from.observed_time_ns[row]);
         self.severity_number.push(from.severity_number[row]);
-        transfer.severity_text.push(round, &from.severity_text, row, &mut self.severity_text);
-        transfer.event_name.push(round, &from.event_name, row, &mut self.event_name);
+        transfer.severity_text.extend(&from.severity_text, each(rows), &mut self.severity_text);
+        transfer.event_name.extend(&from.event_name, each(rows), &mut self.event_name);
         let (body, to) = (&from.body, &mut self.body);
         let at = transfer.bodies[row] as usize;
         to.kind.push(body.kind[row]);
         match body.kind[row] {
             BodyKind::None => {}
             BodyKind::Text => {
-                let position = transfer.body_text.of(round, &body.texts, body.text_rows[at], &mut to.texts);
+                transfer.body_text.begin(&body.texts, &to.texts);
+                let position = transfer.body_text.of(&body.texts, body.text_rows[at], &mut to.texts);
                 to.text_rows.push(position);
             }
             BodyKind::Json => {
-                let position = transfer.body_json.of(round, &body.json, body.json_rows[at], &mut to.json);
+                transfer.body_json.begin(&body.json, &to.json);
+                let position = transfer.body_json.of(&body.json, body.json_rows[at], &mut to.json);
                 to.json_rows.push(position);
             }
         }
@@ -129,8 +122,8 @@ impl LogColumns {
         self.span_id.push(from.span_id[row]);
         self.flags.push(from.flags[row]);
         self.dropped_attributes_count.push(from.dropped_attributes_count[row]);
-        transfer.origin.push(round, &from.origins, row, &mut self.origins);
-        transfer.attributes.push(round, &from.attributes, row, &mut self.attributes);
+        transfer.origin.extend(&from.origins, rows, &mut self.origins);
+        transfer.attributes.extend(&from.attributes, rows, &mut self.attributes);
     }
 
     /// When a record happened, or was collected where that is unknown, ns since the epoch.
@@ -198,7 +191,7 @@ mod tests {
             let (mut filled, mut expected) = (LogColumns::default(), LogColumns::default());
             for row in 0..7 {
                 for (source, transfer) in sources.iter().zip(&mut transfers) {
-                    let n_bytes = filled.memory_bytes() + transfer.row_bytes(source, row);
+                    let n_bytes = filled.memory_bytes() + transfer.row_bytes(source, row, &filled);
                     filled.push_row_of(source, row, transfer);
                     assert!(filled.memory_bytes() <= n_bytes + 30, "row {row}");
                     for (key, value) in source.attributes.row(row) {
@@ -217,7 +210,6 @@ mod tests {
             }
             assert_eq!(filled.first_difference(&expected), None);
             assert_eq!(filled.severity_text.dictionary.len(), 3);
-            transfers.iter_mut().for_each(LogTransfer::renew);
         }
         assert_eq!((sources[0].event_time_ns(0), sources[0].event_time_ns(1)), (7, 1));
     }

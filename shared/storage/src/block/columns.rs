@@ -118,22 +118,26 @@ impl ListLevels {
     }
 }
 
+/// No [`ValueKind`].
+const NO_KIND: u8 = u8::MAX;
+
 /// Writes the six columns of attributes: keys, then values by type.
 pub(super) fn write_attributes(w: &mut ChunkWriter, attributes: &AttributeColumns, chunks: &mut Vec<Chunk>) {
     let list = ListLevels::new(&attributes.ends);
     let definition = list.definition();
     chunks.push(w.strings(list.levels(&definition), &attributes.key.dictionary, &attributes.key.rows));
     // Per level its kind; an empty list has none and stays at definition level 0.
-    let mut kinds = attributes.kind.iter();
-    let kind_of_level: Vec<Option<ValueKind>> =
-        list.holds.iter().map(|&holds| if holds { kinds.next().copied() } else { None }).collect();
+    let mut kinds = attributes.kind.iter().map(|&kind| kind as u8);
+    let kind_of_level: Vec<u8> = list
+        .holds
+        .iter()
+        .map(|&holds| if holds { kinds.next().unwrap_or(NO_KIND) } else { NO_KIND })
+        .collect();
     let mut typed = Vec::with_capacity(kind_of_level.len());
     let mut levels_of = |kind: ValueKind, write: &mut dyn FnMut(Levels<'_>) -> Chunk| {
         typed.clear();
-        typed.extend(kind_of_level.iter().map(|other| match other {
-            None => 0,
-            Some(other) => 1 + u8::from(*other == kind),
-        }));
+        let level = |&other: &u8| u8::from(other != NO_KIND) + u8::from(other == kind as u8);
+        typed.extend(kind_of_level.iter().map(level));
         let levels = Levels {
             repetition: &list.repetition,
             definition: &typed,
@@ -211,7 +215,6 @@ pub(super) fn read_attributes(
         attributes.ends = read_ends(&pages, n_rows)?;
         (attributes.key.dictionary, attributes.key.rows) = pages.strings()?;
         attributes.kind = vec![ValueKind::Empty; attributes.key.len()];
-        attributes.slot = vec![0; attributes.key.len()];
     }
     let typed = [
         (first_column + 1, ValueKind::String),
@@ -220,6 +223,7 @@ pub(super) fn read_attributes(
         (first_column + 4, ValueKind::Bool),
         (first_column + 5, ValueKind::Json),
     ];
+    let mut n_of_kinds = Vec::with_capacity(typed.len());
     for (column, kind) in typed {
         let Some(pages) = read(column)? else { continue };
         let n_values = match kind {
@@ -246,29 +250,33 @@ pub(super) fn read_attributes(
         if n_values != pages.n_values() {
             return Err(Invalid("column has another number of values"));
         }
-        place_values(&pages, kind, &mut attributes.kind, &mut attributes.slot)?;
+        place_kind(&pages, kind, &mut attributes.kind)?;
+        n_of_kinds.push((kind, n_values));
     }
+    let n_of = |kind| attributes.kind.iter().filter(|&&other| other == kind).count();
+    if n_of_kinds.into_iter().any(|(kind, n)| n_of(kind) != n) {
+        return Err(Invalid("attribute has two values"));
+    }
+    attributes.number_slots();
     Ok(())
 }
 
-/// Notes for each entry that has a value in this column where the value is.
-fn place_values(
-    pages: &Pages,
-    kind: ValueKind,
-    kinds: &mut [ValueKind],
-    slots: &mut [u32],
-) -> Result<(), Invalid> {
-    let (mut entry, mut slot) = (0, 0);
-    for &level in &pages.definition {
-        if level == 0 {
-            continue;
-        }
-        if level == 2 {
-            *kinds.get_mut(entry).ok_or(Invalid("column has more entries than keys"))? = kind;
-            slots[entry] = slot;
-            slot += 1;
-        }
-        entry += 1;
+/// Notes which entries have a value in this column.
+fn place_kind(pages: &Pages, kind: ValueKind, kinds: &mut [ValueKind]) -> Result<(), Invalid> {
+    let levels = &pages.definition;
+    if levels.iter().filter(|&&level| level > 0).count() != kinds.len() {
+        return Err(Invalid("column has another number of entries than there are keys"));
     }
-    if entry == kinds.len() { Ok(()) } else { Err(Invalid("column has fewer entries than keys")) }
+    let note = |place: &mut ValueKind, level: u8| *place = if level == 2 { kind } else { *place };
+    if pages.n_values() == 0 {
+        return Ok(());
+    }
+    if levels.len() == kinds.len() {
+        // Lists are rarely empty, and then this is a few instructions for many entries.
+        kinds.iter_mut().zip(levels).for_each(|(place, &level)| note(place, level));
+    } else {
+        let entries = levels.iter().filter(|&&level| level > 0);
+        kinds.iter_mut().zip(entries).for_each(|(place, &level)| note(place, level));
+    }
+    Ok(())
 }

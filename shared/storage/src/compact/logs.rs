@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::stream::TryStreamExt as _;
 use model::{ContentHash, LogColumns};
 
-use super::outputs::{Finished, Held, Job, Merged, Slices, ZSTD_LEVEL};
+use super::outputs::{Finished, Held, Job, Merged, Slices};
 use crate::block::logs::merged::{self, LogMerge, LogRun, LogWriter, WrittenLogs};
 use crate::block::logs::{self, ChunkTable, Parts, Projection};
 use crate::index::{LogSummary, Places, Window};
@@ -107,7 +107,7 @@ async fn merge_into(
         held.note(input, run.memory_bytes());
         merge.feed(input, Some(run));
     }
-    let mut writer = LogWriter::new(ZSTD_LEVEL);
+    let mut writer = LogWriter::new(Job::zstd_level(window));
     loop {
         while let Some(starved) = merge.starved() {
             let run = match starved.checked_sub(n_fresh).and_then(|at| cursors.get_mut(at)) {
@@ -119,9 +119,8 @@ async fn merge_into(
         }
         let has_more = merge.write(&mut writer, job.target_bytes);
         if writer.is_full(job.target_bytes) {
-            let full = std::mem::replace(&mut writer, LogWriter::new(ZSTD_LEVEL));
+            let full = std::mem::replace(&mut writer, LogWriter::new(Job::zstd_level(window)));
             close(job, window, full, merged).await?;
-            merge.renew();
         }
         if !has_more {
             break;

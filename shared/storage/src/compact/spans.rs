@@ -5,7 +5,7 @@ use std::ops::Range;
 use futures::stream::TryStreamExt as _;
 use model::SpanColumns;
 
-use super::outputs::{Finished, Held, Job, Merged, Slices, ZSTD_LEVEL};
+use super::outputs::{Finished, Held, Job, Merged, Slices};
 use crate::block::spans::merged::{self, SpanMerge, SpanRun, SpanWriter, WrittenSpans};
 use crate::block::spans::{self, ChunkTable, Parts, Projection};
 use crate::index::{Places, Window};
@@ -110,7 +110,7 @@ async fn merge_into(
         held.note(input, columns.memory_bytes());
         merge.feed(input, Some(SpanRun::sorted(columns)));
     }
-    let new_writer = || SpanWriter::new(ZSTD_LEVEL).with_room(room);
+    let new_writer = || SpanWriter::new(Job::zstd_level(window)).with_room(room);
     let mut writer = new_writer();
     loop {
         while let Some(starved) = merge.starved() {
@@ -125,7 +125,6 @@ async fn merge_into(
         if writer.len() as u64 >= job.target_bytes {
             let full = std::mem::replace(&mut writer, new_writer());
             close(job, window, full, merged).await?;
-            merge.renew();
         }
         if !has_more && merge.starved().is_none() {
             break;

@@ -129,7 +129,7 @@ impl Descriptor {
         Self {
             rows: columns.len() as u64,
             size: 0,
-            held_bytes: columns.memory_bytes() as u64,
+            held_bytes: columns.memory_bytes_of_rows() as u64,
             min_start_ns,
             max_start_ns,
             min_duration_ns,

@@ -183,7 +183,8 @@ fn what_reaches_over_days_is_split_among_them() {
         for _ in 0..5 {
             let later = batch(&mut Random(columns.len() as u64), FIRST_HOUR + 30, 1);
             let mut transfer = model::transfer::SpanTransfer::default();
-            (0..later.len()).for_each(|row| columns.push_row_of(&later, row, &mut transfer));
+            let rows: Vec<u32> = (0..later.len() as u32).collect();
+            columns.extend_from(&later, &rows, &mut transfer);
         }
         write(&writer, &columns).await;
         let before = answers(&store).await.expect("memory");

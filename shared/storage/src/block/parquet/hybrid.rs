@@ -67,17 +67,46 @@ pub fn write_levels(out: &mut Vec<u8>, levels: &[u8], width: u8) {
         }
         Some(_) => {
             write_packed_head(out, levels.len());
-            for group in levels.chunks(8) {
-                let mut bits = 0u16;
-                for (i, &level) in group.iter().enumerate() {
-                    bits |= u16::from(level) << (i * usize::from(width));
-                }
-                out.extend_from_slice(&bits.to_le_bytes()[..usize::from(width)]);
+            out.reserve(levels.len().div_ceil(8) * usize::from(width));
+            let (groups, rest) = levels.as_chunks::<8>();
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            let groups = groups.iter().chain((!rest.is_empty()).then_some(&last));
+            if width == 1 {
+                out.extend(groups.map(|group| pack_ones(u64::from_le_bytes(*group))));
+            } else {
+                out.extend(groups.flat_map(|group| pack_twos(u64::from_le_bytes(*group)).to_le_bytes()));
             }
         }
     }
     let len = (out.len() - at - 4) as u32;
     out[at..at + 4].copy_from_slice(&len.to_le_bytes());
+}
+
+/// The lowest bits of eight bytes, in a byte.
+fn pack_ones(levels: u64) -> u8 {
+    // Bit 0 of byte i goes to bit 56 + i; no two products meet.
+    (levels.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
+}
+
+/// The lowest two bits of eight bytes, in two bytes.
+fn pack_twos(levels: u64) -> u16 {
+    let nibbles = (levels | levels >> 6) & 0x000f_000f_000f_000f;
+    let bytes = (nibbles | nibbles >> 12) & 0x0000_00ff_0000_00ff;
+    (bytes | bytes >> 24) as u16
+}
+
+/// As many bytes as a byte has bits, each 0 or 1.
+fn unpack_ones(packed: u8) -> [u8; 8] {
+    // Byte i of the product has the bit i of the factor, among others.
+    let spread = u64::from(packed).wrapping_mul(0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+    ((spread.wrapping_add(0x007f_7f7f_7f7f_7f7f) >> 7 | spread >> 7) & 0x0101_0101_0101_0101).to_le_bytes()
+}
+
+/// The four pairs of bits of a byte, a byte each.
+fn unpack_twos(packed: u8) -> [u8; 4] {
+    let nibbles = (u32::from(packed) | u32::from(packed) << 12) & 0x000f_000f;
+    ((nibbles | nibbles << 6) & 0x0303_0303).to_le_bytes()
 }
 
 /// Reads `count` values of `width` bits into `values` (which is cleared first).
@@ -322,15 +351,13 @@ fn read_with<T: Clone>(
     Ok(())
 }
 
-/// Levels of one or two bits: eight or four a byte, so that the compiler sees whole bytes.
+/// Levels of one or two bits.
 fn unpack_levels(packed: &[u8], width: u8, n: usize, levels: &mut Vec<u8>) {
     let start = levels.len();
-    for &byte in packed {
-        if width == 1 {
-            levels.extend_from_slice(&std::array::from_fn::<u8, 8, _>(|i| byte >> i & 1));
-        } else {
-            levels.extend_from_slice(&std::array::from_fn::<u8, 4, _>(|i| byte >> (2 * i) & 3));
-        }
+    if width == 1 {
+        levels.extend(packed.iter().flat_map(|&byte| unpack_ones(byte)));
+    } else {
+        levels.extend(packed.iter().flat_map(|&byte| unpack_twos(byte)));
     }
     levels.truncate(start + n);
 }

@@ -542,8 +542,9 @@ impl Pages {
     }
 
     fn dictionary(&self) -> Result<Dictionary, Invalid> {
-        let mut dictionary = Dictionary::default();
         let mut rest = self.dictionary.as_slice();
+        let n_strings = self.n_distinct.min(rest.len() / 4);
+        let mut dictionary = Dictionary::with_capacity(n_strings, rest.len() - 4 * n_strings);
         for _ in 0..self.n_distinct {
             dictionary.push_unindexed(read_plain_string(&mut rest)?);
         }

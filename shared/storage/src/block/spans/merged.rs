@@ -26,8 +26,8 @@ use super::search::{self, Block, Collector};
 use super::{ChunkTable, LEAVES, NODES, Parts, Projection, column, encode};
 use crate::block::parquet::Invalid;
 use crate::block::parquet::file::{self, RowGroup};
-use crate::block::parquet::thrift::{read_varint, write_varint};
 use crate::block::parquet::write::ChunkWriter;
+use crate::block::parts;
 use crate::index::fingerprint::{hash_id, mix};
 use crate::index::{Descriptor, MergedSpans, SpanUnit};
 
@@ -38,6 +38,11 @@ pub const LAYOUT: &str = "spans/2";
 const UNIT_ROWS: usize = 4096;
 /// A unit is closed when its columns take as much memory, however few rows those are.
 const UNIT_MEMORY_BYTES: usize = 4 << 20;
+
+/// Rows that are moved at once at most: column by column, which is faster than row by row.
+const STEP_ROWS: usize = 64;
+/// Rows of batches that have larger ones are moved one by one, so that a unit is closed in time.
+const LARGE_ROW_BYTES: usize = 4 << 10;
 
 /// A merged file and what planning needs to know of it.
 #[derive(Debug, Clone)]
@@ -51,7 +56,10 @@ pub struct WrittenSpans {
 /// Writes a merged file from rows that come in order. Memory: one unit and the finished bytes.
 pub struct SpanWriter {
     writer: ChunkWriter,
+    /// The open unit. Its dictionaries have strings of units before it.
     columns: SpanColumns,
+    /// What `columns` took when the unit was opened.
+    kept_bytes: usize,
     groups: Vec<RowGroup>,
     units: Vec<SpanUnit>,
     directory: Vec<u8>,
@@ -69,6 +77,7 @@ impl SpanWriter {
         Self {
             writer,
             columns: SpanColumns::default(),
+            kept_bytes: 0,
             groups: Vec::new(),
             units: Vec::new(),
             directory: Vec::new(),
@@ -97,21 +106,17 @@ impl SpanWriter {
     }
 
     fn is_unit_full(&self) -> bool {
-        self.columns.len() >= UNIT_ROWS || self.columns.memory_bytes() >= UNIT_MEMORY_BYTES
+        self.columns.len() >= UNIT_ROWS || self.columns.memory_bytes() - self.kept_bytes >= UNIT_MEMORY_BYTES
     }
 
     fn close_unit(&mut self) {
-        let columns = std::mem::take(&mut self.columns);
+        let mut columns = std::mem::take(&mut self.columns);
         let Some(first) = columns.trace_id.first() else { return };
         let first_hash = (hash_id(&first.0) >> 32) as u32;
         // The head is as long as the lengths in it are: the chunks are written behind and moved into place.
         let start = self.writer.out.len();
         let mut chunks = encode::write_chunks(&mut self.writer, &columns, &distances_to_parents(&columns));
-        let mut head = Vec::with_capacity(2 * column::COUNT);
-        write_varint(&mut head, columns.len() as u64);
-        for chunk in &chunks {
-            write_varint(&mut head, chunk.len << 1 | u64::from(chunk.compressed));
-        }
+        let head = parts::write_head(columns.len() as u64, &chunks);
         self.writer.out.splice(start..start, head.iter().copied());
         for chunk in &mut chunks {
             chunk.offset += head.len() as u64;
@@ -122,6 +127,9 @@ impl SpanWriter {
         self.groups.push(RowGroup { n_rows: columns.len() as u64, chunks });
         self.search.push_unit(&columns);
         self.describe(&columns);
+        columns.clear();
+        self.kept_bytes = columns.memory_bytes();
+        self.columns = columns;
     }
 
     /// Adds what a unit has to the file's description.
@@ -185,14 +193,7 @@ fn distances_to_parents(columns: &SpanColumns) -> Vec<Option<i32>> {
 /// # Errors
 /// The bytes are no head.
 pub fn read_head(bytes: &mut &[u8], start: u64) -> Result<(u64, ChunkTable), Invalid> {
-    let n_before = bytes.len();
-    let rows = read_varint(bytes)?;
-    let mut chunks = Vec::with_capacity(column::COUNT);
-    for _ in 0..column::COUNT {
-        let entry = read_varint(bytes)?;
-        chunks.push((entry >> 1, entry & 1 == 1));
-    }
-    Ok((rows, ChunkTable { start: start + (n_before - bytes.len()) as u64, chunks }))
+    parts::read_head(bytes, start, column::COUNT)
 }
 
 /// Spans in the order of merged files, in memory.
@@ -204,6 +205,8 @@ pub struct SpanRun {
     order: Vec<u32>,
     next: usize,
     transfer: SpanTransfer,
+    /// Rows that are appended to a unit at once.
+    step: usize,
 }
 
 /// Where a span has its place.
@@ -219,7 +222,9 @@ impl SpanRun {
             (hashes[row], columns.trace_id[row], columns.start_ns[row], columns.span_id[row])
         };
         order.sort_by_key(|&row| key(row));
-        Self { columns, hashes, order, next: 0, transfer: SpanTransfer::default() }
+        let has_large_rows = columns.memory_bytes() > columns.len() * LARGE_ROW_BYTES;
+        let step = if has_large_rows { 1 } else { STEP_ROWS };
+        Self { columns, hashes, order, next: 0, transfer: SpanTransfer::default(), step }
     }
 
     /// The spans of a unit that was read whole, head included.
@@ -237,6 +242,12 @@ impl SpanRun {
     /// About how many bytes the spans take.
     pub fn memory_bytes(&self) -> usize {
         self.columns.memory_bytes()
+    }
+
+    /// Moves rows into the open unit.
+    fn append(&mut self, rows: &mut Vec<u32>, writer: &mut SpanWriter) {
+        writer.columns.extend_from(&self.columns, rows, &mut self.transfer);
+        rows.clear();
     }
 
     fn key(&self) -> Option<SpanKey> {
@@ -301,55 +312,57 @@ impl SpanMerge {
         while let Some(key) = self.peek() {
             let is_new = self.alike.0 != Some(key);
             if is_new && writer.is_unit_full() {
-                self.close_unit(writer);
+                writer.close_unit();
+                self.alike = (None, Vec::new());
                 if writer.len() >= target_bytes {
                     return true;
                 }
             }
-            if self.write_one(key, is_new, writer) {
+            if self.write_some(key, writer) {
                 return true;
             }
         }
         false
     }
 
-    fn close_unit(&mut self, writer: &mut SpanWriter) {
-        writer.close_unit();
-        self.renew();
-    }
-
-    /// Another unit is filled from now on.
-    pub fn renew(&mut self) {
-        self.alike = (None, Vec::new());
-        for input in &mut self.inputs {
-            if let Input::Fed(run) = input {
-                run.transfer.renew();
-            }
-        }
-    }
-
-    /// Writes the next span; tells whether its input is starved then.
-    fn write_one(&mut self, key: SpanKey, is_new: bool, writer: &mut SpanWriter) -> bool {
+    /// Writes the next span, and those behind it that are before all other inputs' and fit into the unit; tells whether
+    /// their input is starved then.
+    fn write_some(&mut self, key: SpanKey, writer: &mut SpanWriter) -> bool {
         let Some(Reverse((_, at))) = self.heads.pop() else { return false };
+        let other = self.heads.peek().map(|Reverse(head)| *head);
         let Input::Fed(run) = &mut self.inputs[at] else { return false };
-        let row = run.order[run.next] as usize;
-        if is_new {
-            self.alike = (Some(key), Vec::new());
+        let room = UNIT_ROWS.saturating_sub(writer.columns.len()).clamp(1, run.step);
+        let mut rows = Vec::with_capacity(room);
+        let mut next = Some(key);
+        while let Some(key) =
+            next.filter(|&key| rows.len() < room && other.is_none_or(|other| (key, at) < other))
+        {
+            let row = run.order[run.next];
+            if self.alike.0 == Some(key) {
+                // Equal keys are few: those before are looked at where they are.
+                run.append(&mut rows, writer);
+                let span = run.columns.span(row as usize);
+                if self.alike.1.iter().any(|&other| writer.columns.span(other).same_as(span)) {
+                    self.n_duplicates += 1;
+                } else {
+                    self.alike.1.push(writer.columns.len());
+                    rows.push(row);
+                }
+            } else {
+                self.alike.0 = Some(key);
+                self.alike.1.clear();
+                self.alike.1.push(writer.columns.len() + rows.len());
+                rows.push(row);
+            }
+            run.next += 1;
+            next = run.key();
         }
-        let span = run.columns.span(row);
-        if self.alike.1.iter().any(|&other| writer.columns.span(other).same_as(span)) {
-            self.n_duplicates += 1;
-        } else {
-            self.alike.1.push(writer.columns.len());
-            writer.columns.push_row_of(&run.columns, row, &mut run.transfer);
+        run.append(&mut rows, writer);
+        match next {
+            Some(key) => self.heads.push(Reverse((key, at))),
+            None => self.inputs[at] = Input::Starved,
         }
-        run.next += 1;
-        let Some(key) = run.key() else {
-            self.inputs[at] = Input::Starved;
-            return true;
-        };
-        self.heads.push(Reverse((key, at)));
-        false
+        next.is_none()
     }
 }
 

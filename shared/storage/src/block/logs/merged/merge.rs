@@ -161,7 +161,7 @@ impl LogMerge {
     }
 
     /// Writes log records until an input is starved, the file is full, or none is left; `false` in the last case. No input
-    /// may be starved. A full file is left to the caller, who then calls [`LogMerge::renew`].
+    /// may be starved. A full file is left to the caller.
     pub fn write(&mut self, writer: &mut LogWriter, target_bytes: u64) -> bool {
         loop {
             let Some(&Reverse((key, at))) = self.heads.peek() else {
@@ -173,9 +173,8 @@ impl LogMerge {
             let Input::Fed(run) = &mut self.inputs[at] else { return false };
             let row = run.order[run.next] as usize;
             let may_be_copy = self.last == Some(key);
-            if !may_be_copy && writer.is_unit_full(run.transfer.row_bytes(&run.columns, row)) {
+            if !may_be_copy && writer.is_unit_full(&run.transfer, &run.columns, row) {
                 writer.close_unit();
-                self.renew();
                 if writer.is_full(target_bytes) {
                     return true;
                 }
@@ -213,14 +212,5 @@ impl LogMerge {
         self.service = least.map(str::to_owned);
         self.last = None;
         self.service.is_some()
-    }
-
-    /// Another unit is filled from now on.
-    pub fn renew(&mut self) {
-        for input in &mut self.inputs {
-            if let Input::Fed(run) = input {
-                run.transfer.renew();
-            }
-        }
     }
 }

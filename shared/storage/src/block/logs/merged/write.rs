@@ -66,9 +66,10 @@ impl LogWriter {
         self.writer.out.len() as u64 >= target_bytes || self.units.len() >= MAX_UNITS
     }
 
-    /// Whether the open unit has no room for a row that adds so many bytes.
-    pub(super) fn is_unit_full(&self, row_bytes: usize) -> bool {
-        let is_large = || self.columns.memory_bytes() + row_bytes > UNIT_MEMORY_BYTES;
+    /// Whether the open unit has no room for a row of another batch.
+    pub(super) fn is_unit_full(&self, transfer: &LogTransfer, from: &LogColumns, row: usize) -> bool {
+        let row_bytes = || transfer.row_bytes(from, row, &self.columns);
+        let is_large = || self.columns.memory_bytes() + row_bytes() > UNIT_MEMORY_BYTES;
         !self.columns.is_empty() && (self.columns.len() >= UNIT_ROWS || is_large())
     }
 

@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use model::attribute::{self, AnyValue};
 use model::columns::{Value, ValueKind};
-use model::dictionary::Dictionary;
+use model::dictionary::{DictColumn, Dictionary};
 use model::{SpanColumns, spans::STATUS_ERROR};
 
 use super::write::BlockWriter;
@@ -41,7 +41,8 @@ pub(super) struct Row {
     pub(super) service: u32,
     pub(super) shape: u32,
     pub(super) resource: u32,
-    /// Behind its last attribute.
+    pub(super) keys: u32,
+    /// Behind its last value.
     pub(super) end: u32,
     pub(super) unit: u8,
     pub(super) duration: u8,
@@ -129,6 +130,77 @@ impl Values {
     }
 }
 
+/// What the texts of a unit's column are in the segment.
+#[derive(Default)]
+struct Known {
+    /// The [`Dictionary::id`] of the column's dictionary.
+    dictionary: u64,
+    /// By position there; [`UNKNOWN`] where that was not asked for yet.
+    numbers: Vec<u32>,
+}
+
+const UNKNOWN: u32 = u32::MAX;
+
+impl Known {
+    /// Has to come before a unit's entries are asked for.
+    fn begin(&mut self, column: &DictColumn) {
+        if self.dictionary != column.dictionary.id() {
+            self.dictionary = column.dictionary.id();
+            self.numbers.clear();
+        }
+        self.numbers.resize(column.dictionary.len(), UNKNOWN);
+    }
+
+    /// The number of an entry's text, which `find` gives if it is not known yet.
+    #[inline]
+    fn get(&mut self, column: &DictColumn, entry: usize, find: impl FnOnce(&str) -> u32) -> u32 {
+        let position = column.rows[entry];
+        let number = &mut self.numbers[position as usize];
+        if *number == UNKNOWN {
+            *number = find(column.dictionary.get(position));
+        }
+        *number
+    }
+
+    /// The position of an entry's text among `texts`.
+    #[inline]
+    fn of(&mut self, column: &DictColumn, entry: usize, texts: &mut Dictionary) -> u32 {
+        self.get(column, entry, |text| texts.intern(text))
+    }
+}
+
+/// [`Known`] texts, by column.
+#[derive(Default)]
+struct KnownTexts {
+    service: Known,
+    resource: Known,
+    name: Known,
+    scope_name: Known,
+    scope_version: Known,
+    key: Known,
+    string: Known,
+    json: Known,
+    /// Places in `events`.
+    event: Known,
+    /// Attributes of distinct events.
+    events: Vec<Vec<(u32, ValueId)>>,
+}
+
+impl KnownTexts {
+    fn begin(&mut self, columns: &SpanColumns) {
+        let SpanColumns { origins, attributes, .. } = columns;
+        self.service.begin(&origins.service);
+        self.resource.begin(&origins.resource);
+        self.name.begin(&columns.name);
+        self.scope_name.begin(&origins.scope_name);
+        self.scope_version.begin(&origins.scope_version);
+        self.key.begin(&attributes.key);
+        self.string.begin(&attributes.string);
+        self.json.begin(&attributes.json);
+        self.event.begin(&columns.events.attributes);
+    }
+}
+
 /// A segment that is being filled.
 #[derive(Default)]
 pub(super) struct Segment {
@@ -141,22 +213,43 @@ pub(super) struct Segment {
     pub(super) shapes: Vec<Shape>,
     places: FastMap<Shape, u32>,
     pub(super) rows: Vec<Row>,
-    /// Key and value of each attribute of each row in turn.
-    pub(super) attributes: Vec<(u32, ValueId)>,
+    /// The keys of attributes that rows have, in order, as positions among the texts. Few rows have others than those
+    /// before.
+    pub(super) keys: Vec<Box<[u32]>>,
+    places_of_keys: FastMap<Box<[u32]>, u32>,
+    /// Keys in `keys` together.
+    n_listed_keys: usize,
+    /// The values of each row in turn.
+    attributes: Vec<ValueId>,
+    known: KnownTexts,
+    /// Keys of the row that is being taken.
+    own_keys: Vec<u32>,
 }
 
 impl Segment {
     fn is_full(&self) -> bool {
         self.rows.len() >= SEGMENT_ROWS
             || self.n_units >= SEGMENT_UNITS
-            || self.attributes.len() * size_of::<(u32, ValueId)>() >= 4 * SEGMENT_TEXT_BYTES
+            || (self.attributes.len() + 2 * self.n_listed_keys) * size_of::<u32>() >= 2 * SEGMENT_TEXT_BYTES
             || self.values.texts.text_bytes() + self.resources.text_bytes() >= SEGMENT_TEXT_BYTES
     }
 
-    /// The attributes of a row.
-    pub(super) fn attributes_of(&self, row: usize) -> &[(u32, ValueId)] {
+    /// The values of a row, in the order of its keys.
+    pub(super) fn values_of(&self, row: usize) -> &[ValueId] {
         let start = if row == 0 { 0 } else { self.rows[row - 1].end as usize };
         &self.attributes[start..self.rows[row].end as usize]
+    }
+
+    /// The place of the row's keys among those of all rows.
+    fn place_of_keys(&mut self) -> u32 {
+        if let Some(&place) = self.places_of_keys.get(self.own_keys.as_slice()) {
+            return place;
+        }
+        let place = self.keys.len() as u32;
+        self.n_listed_keys += self.own_keys.len();
+        self.keys.push(self.own_keys.as_slice().into());
+        self.places_of_keys.insert(self.own_keys.as_slice().into(), place);
+        place
     }
 
     fn shape(&mut self, shape: Shape) -> u32 {
@@ -171,60 +264,66 @@ impl Segment {
     fn push_unit(&mut self, columns: &SpanColumns) {
         let unit = self.n_units as u8;
         self.n_units += 1;
-        let positions = |from: &Dictionary, to: &mut Dictionary| {
-            from.iter().map(|text| to.intern(text)).collect::<Vec<u32>>()
-        };
-        let origins = &columns.origins;
-        let services = positions(&origins.service.dictionary, &mut self.services);
-        let resources = positions(&origins.resource.dictionary, &mut self.resources);
-        let names = positions(&columns.name.dictionary, &mut self.values.texts);
-        let scope_names = positions(&origins.scope_name.dictionary, &mut self.values.texts);
-        let scope_versions = positions(&origins.scope_version.dictionary, &mut self.values.texts);
-        let keys = positions(&columns.attributes.key.dictionary, &mut self.values.texts);
-        let values = &mut self.values;
-        let strings: Vec<ValueId> =
-            columns.attributes.string.dictionary.iter().map(|text| values.id(Value::String(text))).collect();
-        let jsons: Vec<ValueId> =
-            columns.attributes.json.dictionary.iter().map(|text| values.id(Value::Json(text))).collect();
-        let mut events: Vec<Option<Vec<(u32, ValueId)>>> =
-            vec![None; columns.events.attributes.dictionary.len()];
+        let SpanColumns { origins, attributes, events, .. } = columns;
+        self.known.begin(columns);
+        self.attributes.reserve(attributes.kind.len());
         for row in 0..columns.len() {
-            let is_there = |column: &model::dictionary::DictColumn| !column.get(row).is_empty();
-            let shape = self.shape(Shape {
-                name: names[columns.name.rows[row] as usize],
-                scope_name: scope_names[origins.scope_name.rows[row] as usize],
-                scope_version: scope_versions[origins.scope_version.rows[row] as usize],
+            let is_there = |column: &DictColumn| !column.get(row).is_empty();
+            let shape = Shape {
+                name: self.known.name.of(&columns.name, row, &mut self.values.texts),
+                scope_name: self.known.scope_name.of(&origins.scope_name, row, &mut self.values.texts),
+                scope_version: self.known.scope_version.of(
+                    &origins.scope_version,
+                    row,
+                    &mut self.values.texts,
+                ),
                 kind: columns.kind[row],
                 status: columns.status_code[row],
                 flags: u8::from(is_there(&columns.status_message))
                     | u8::from(is_there(&columns.trace_state)) << 1,
-            });
-            let attributes = &columns.attributes;
+            };
+            let shape = self.shape(shape);
+            self.own_keys.clear();
             for entry in attributes.entries(row) {
+                let (known, values) = (&mut self.known, &mut self.values);
+                self.own_keys.push(known.key.of(&attributes.key, entry, &mut values.texts));
                 let slot = attributes.slot[entry] as usize;
                 let value = match attributes.kind[entry] {
-                    ValueKind::String => strings[attributes.string.rows[slot] as usize],
-                    ValueKind::Json => jsons[attributes.json.rows[slot] as usize],
-                    _ => self.values.id(attributes.value(entry)),
+                    ValueKind::String => {
+                        let id = |text: &str| values.id(Value::String(text)).0;
+                        ValueId(known.string.get(&attributes.string, slot, id))
+                    }
+                    ValueKind::Json => {
+                        let id = |text: &str| values.id(Value::Json(text)).0;
+                        ValueId(known.json.get(&attributes.json, slot, id))
+                    }
+                    _ => values.id(attributes.value(entry)),
                 };
-                self.attributes.push((keys[attributes.key.rows[entry] as usize], value));
+                self.attributes.push(value);
             }
-            for entry in columns.events.entries(row) {
-                let position = columns.events.attributes.rows[entry] as usize;
-                let values = &mut self.values;
-                let of_event = events[position]
-                    .get_or_insert_with(|| event_attributes(columns.events.attributes.get(entry), values));
-                self.attributes.extend_from_slice(of_event);
+            for entry in events.entries(row) {
+                let (known, values) = (&mut self.known, &mut self.values);
+                let of_event = known.event.get(&events.attributes, entry, |json| {
+                    known.events.push(event_attributes(json, values));
+                    known.events.len() as u32 - 1
+                });
+                for &(key, value) in &known.events[of_event as usize] {
+                    self.own_keys.push(key);
+                    self.attributes.push(value);
+                }
             }
-            self.rows.push(Row {
+            let keys = self.place_of_keys();
+            let row = Row {
                 start_us: start_us(columns.start_ns[row]),
-                service: services[origins.service.rows[row] as usize],
+                service: self.known.service.of(&origins.service, row, &mut self.services),
                 shape,
-                resource: resources[origins.resource.rows[row] as usize],
+                resource: self.known.resource.of(&origins.resource, row, &mut self.resources),
+                keys,
                 end: self.attributes.len() as u32,
                 unit,
                 duration: duration_code(columns.duration_ns[row]),
-            });
+            };
+            self.rows.push(row);
         }
     }
 

@@ -39,12 +39,17 @@ impl BlockWriter {
 
     /// Appends the blocks of a segment, and tells what the directory says of them.
     pub(super) fn write(&mut self, segment: &Segment) -> Vec<BlockEntry> {
-        let mut rows: Vec<u32> = (0..segment.rows.len() as u32).collect();
         let operation = |row: u32| {
             let row = &segment.rows[row as usize];
             (row.service, segment.shapes[row.shape as usize].name)
         };
-        rows.sort_unstable_by_key(|&row| (operation(row), segment.rows[row as usize].start_us));
+        // Sorted with their keys: rows are too many to be looked at in any order.
+        let mut keyed: Vec<_> = (0..)
+            .zip(&segment.rows)
+            .map(|(row, of_row): (u32, _)| (operation(row), of_row.start_us, row))
+            .collect();
+        keyed.sort_unstable();
+        let mut rows: Vec<u32> = keyed.into_iter().map(|(_, _, row)| row).collect();
         let mut blocks = Vec::new();
         for of_service in rows.chunk_by_mut(|&a, &b| operation(a).0 == operation(b).0) {
             // Operations with few spans share blocks.
@@ -127,12 +132,15 @@ impl BlockWriter {
     }
 
     fn attributes(&mut self, segment: &Segment, rows: &[u32]) {
+        // How many spans have these keys in this order.
+        let mut of_keys: Vec<u32> = vec![0; segment.keys.len()];
+        for &row in rows {
+            of_keys[segment.rows[row as usize].keys as usize] += 1;
+        }
         // By position among the texts: how many spans have the key, then the place of its column.
         let mut of_key: Vec<u32> = vec![0; segment.values.texts.len()];
-        for &row in rows {
-            for (key, _) in segment.attributes_of(row as usize) {
-                of_key[*key as usize] += 1;
-            }
+        for (n, keys) in of_keys.iter().zip(&segment.keys).filter(|(n, _)| **n > 0) {
+            keys.iter().for_each(|&key| of_key[key as usize] += n);
         }
         let mut keys: Vec<(u32, u32)> =
             (0..).zip(&of_key).filter(|(_, n)| **n > 0).map(|(key, n)| (*n, key)).collect();
@@ -153,7 +161,8 @@ impl BlockWriter {
             of_key[key as usize] = place;
         }
         for (at, &row) in rows.iter().enumerate() {
-            for (key, value) in segment.attributes_of(row as usize) {
+            let keys = &segment.keys[segment.rows[row as usize].keys as usize];
+            for (key, value) in keys.iter().zip(segment.values_of(row as usize)) {
                 if let Some(column) = columns.get_mut(of_key[*key as usize] as usize) {
                     column.push(at, *value);
                 }
