@@ -18,6 +18,7 @@ pub(crate) trait Reads: Send + Sync {
         &'a self,
         tenant: &'a TenantId,
         ids: &'a [TraceId],
+        now_s: u64,
         limits: &'a Limits,
     ) -> BoxFuture<'a, Result<TraceSet>>;
 
@@ -66,9 +67,10 @@ impl Reads for Store {
         &'a self,
         tenant: &'a TenantId,
         ids: &'a [TraceId],
+        now_s: u64,
         limits: &'a Limits,
     ) -> BoxFuture<'a, Result<TraceSet>> {
-        Box::pin(read::traces_by_id(self, tenant, ids, limits))
+        Box::pin(read::traces_by_id(self, tenant, ids, now_s, limits))
     }
 
     fn search<'a>(

@@ -3,7 +3,8 @@
 mod spans;
 
 use bytes::Bytes;
-use model::SpanColumns;
+use model::spans::SpanFields;
+use model::{SpanColumns, SpanId, TraceId};
 use proptest::prelude::*;
 use storage::block::reference;
 use storage::block::spans::merged::{SpanMerge, SpanRun, SpanWriter, WrittenSpans, verify};
@@ -140,8 +141,85 @@ fn merged(inputs: [SpanColumns; 2]) -> WrittenSpans {
 fn golden_files_pin_the_merged_layout() {
     let written = merged([spans::example(), spans::example()]);
     assert_eq!(written.descriptor.rows, spans::example().len() as u64, "equal spans are stored once");
-    spans::check_golden("spans-2.parquet", &written.bytes);
-    spans::check_golden("spans-2.item", &written.descriptor.encode());
+    spans::check_golden("spans-3.parquet", &written.bytes);
+    spans::check_golden("spans-3.item", &written.descriptor.encode());
+}
+
+#[test]
+fn merged_files_of_before_stay_readable() {
+    let golden = |name: &str| {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        std::fs::read(folder.join(name)).expect("golden file")
+    };
+    let (item, bytes) = (golden("spans-2.item"), golden("spans-2.parquet"));
+    let summary = Summary::parse(&item).expect("an item");
+    let Places::Merged(merged) = summary.places().expect("places") else { panic!("a merged file") };
+    assert_eq!(merged.last_hash, u32::MAX, "its end is not known");
+    let mut found = Vec::new();
+    for span in spans::example().iter() {
+        let hash = storage::index::fingerprint::hash_id(&span.fields().trace_id.0);
+        assert!(summary.may_have_trace(hash).expect("an item"));
+        found.extend(merged.that_may_have(hash));
+    }
+    assert_eq!(found.len(), spans::example().len(), "one unit");
+    let mut head = &bytes[found[0].start as usize..];
+    let (_, table) = storage::block::spans::merged::read_head(&mut head, found[0].start).expect("a head");
+    let parts = Parts::whole(bytes.into());
+    let columns = decode(&table, &parts, Projection::ALL).expect("a unit");
+    for span in spans::example().iter() {
+        assert!(columns.iter().any(|other| other.same_as(span)));
+    }
+}
+
+/// A file of traces with so many spans each.
+fn written(sizes: &[usize]) -> WrittenSpans {
+    let mut columns = SpanColumns::default();
+    for (trace, &size) in sizes.iter().enumerate() {
+        for span in 0..size as u64 {
+            let origin = columns.origins.intern_resource("s", "{}", "");
+            let fields = SpanFields {
+                trace_id: TraceId((trace as u128 + 1).to_be_bytes()),
+                span_id: SpanId((span + 1).to_be_bytes()),
+                ..SpanFields::default()
+            };
+            columns.push_span(&fields, origin);
+        }
+    }
+    merged([columns, SpanColumns::default()])
+}
+
+#[test]
+fn a_trace_is_in_one_unit_unless_it_is_larger() {
+    let written = written(&[900; 23]);
+    verify(&written.bytes, &written.descriptor).expect("own file");
+    let Places::Merged(places) = &written.descriptor.places else { panic!("a merged file") };
+    let rows: Vec<u64> = places.units.iter().map(|unit| unit.rows).collect();
+    assert_eq!(rows, [4500, 4500, 4500, 4500, 2700]);
+    let large = self::written(&[9_000, 10]);
+    verify(&large.bytes, &large.descriptor).expect("own file");
+    let Places::Merged(places) = &large.descriptor.places else { panic!("a merged file") };
+    assert_eq!(places.units.len(), 2);
+}
+
+#[test]
+fn traces_of_a_merged_file_are_in_its_sieve() {
+    let hash = |i: u128| storage::index::fingerprint::hash_id(&(i + 1).to_be_bytes());
+    for n_traces in [1, 1_500, 4_096, 5_000] {
+        let written = written(&vec![1; n_traces]);
+        let item = written.descriptor.encode();
+        let summary = Summary::parse(&item).expect("own bytes");
+        let are_many = n_traces > 4_096;
+        let may_have = |i| match are_many {
+            true => storage::index::fingerprint::may_pass(&written.many_traces, hash(i)).expect("own bytes"),
+            false => summary.may_have_trace(hash(i)).expect("own bytes"),
+        };
+        assert_eq!(written.many_traces.is_empty(), !are_many);
+        assert!((0..n_traces as u128).all(may_have));
+        let n_strangers = (1_000_000..1_064_000).filter(|&i| may_have(i)).count();
+        assert!(n_strangers < 1_300, "{n_strangers} of 64,000, 1,000 expected");
+        let n_bytes = written.many_traces.len().max(item.len());
+        assert!(n_bytes < 200 + n_traces * 11 / 10, "{n_bytes} bytes");
+    }
 }
 
 proptest! {

@@ -165,7 +165,7 @@ proptest! {
         let store = memory(2);
         let found = wait(async {
             write(&store, &stored).await;
-            read::traces_by_id(&store, &tenant(), &ids, &Limits::default()).await.expect("memory")
+            read::traces_by_id(&store, &tenant(), &ids, 1_000, &Limits::default()).await.expect("memory")
         });
         prop_assert_eq!(found.traces.iter().map(|trace| trace.trace_id).collect::<Vec<_>>(), ids);
         for trace in &found.traces {
@@ -252,7 +252,7 @@ fn limits_end_a_query_with_an_error_that_says_which() {
         let few_bytes = Limits { max_bytes: 10, ..Limits::default() };
         let by_id = |limits| {
             let store = store.clone();
-            async move { read::traces_by_id(&store, &tenant(), &[TraceId([1; 16])], &limits).await }
+            async move { read::traces_by_id(&store, &tenant(), &[TraceId([1; 16])], 1_000, &limits).await }
         };
         assert!(matches!(by_id(few_spans).await, Err(Error::OverLimit { limit: 1, unit: "spans" })));
         assert!(matches!(by_id(few_bytes).await, Err(Error::OverLimit { limit: 10, unit: "bytes" })));
@@ -272,14 +272,15 @@ fn a_query_reads_only_the_files_that_may_answer_it() {
         let usage = |calls: &Arc<Calls>| calls.usage();
         let calls = Arc::new(Calls::default());
         let metered = store.metered(&calls);
-        let found = read::traces_by_id(&metered, &tenant(), &[TraceId([7; 16])], &Limits::default()).await;
+        let found =
+            read::traces_by_id(&metered, &tenant(), &[TraceId([7; 16])], 1_000, &Limits::default()).await;
         assert_eq!(found.expect("memory").traces.len(), 1);
         assert_eq!(usage(&calls).object_gets, 1, "one file has the trace");
 
         let calls = Arc::new(Calls::default());
         let metered = store.metered(&calls);
         let unknown =
-            read::traces_by_id(&metered, &tenant(), &[TraceId([200; 16])], &Limits::default()).await;
+            read::traces_by_id(&metered, &tenant(), &[TraceId([200; 16])], 1_000, &Limits::default()).await;
         assert!(unknown.expect("memory").traces.is_empty());
         assert_eq!(usage(&calls).object_gets, 0);
         assert_eq!(usage(&calls).object_lists, 0);

@@ -10,7 +10,8 @@ use super::prices::Prices;
 /// Bytes of a GB, as the provider counts.
 pub const GB: f64 = (1u64 << 30) as f64;
 
-const WRITE_UNIT_BYTES: f64 = 1_024.0;
+/// Bytes of a write unit.
+pub const WRITE_UNIT_BYTES: f64 = 1_024.0;
 /// Bytes of a read unit.
 pub const READ_UNIT_BYTES: f64 = 4_096.0;
 

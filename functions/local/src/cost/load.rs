@@ -2,7 +2,7 @@
 //!
 //! Arithmetic only: each function is one item of the bill, and says what it takes from [`super::measured`].
 
-use super::bill::{Billed, GB, READ_UNIT_BYTES, Write, write_units};
+use super::bill::{Billed, GB, READ_UNIT_BYTES, WRITE_UNIT_BYTES, Write, write_units};
 use super::measured::{self, Shape};
 
 /// Seconds of a month, which has 30 days.
@@ -33,7 +33,9 @@ pub fn compaction_of_request(shape: &Shape, n: f64) -> Billed {
     let first = Billed {
         object_gets: 1.0,
         object_puts: measured::MERGE_PUTS / measured::MERGE_INPUTS,
-        write_units: retire_write_units(shape, n) + measured::MERGE_WRITE_UNITS / measured::MERGE_INPUTS,
+        write_units: retire_write_units(shape, n)
+            + measured::MERGE_WRITE_UNITS / measured::MERGE_INPUTS
+            + sieve_write_units(shape, n),
         read_units: reread_units(shape, n),
         ..Billed::default()
     };
@@ -49,6 +51,11 @@ pub fn compaction_of_request(shape: &Shape, n: f64) -> Billed {
 fn retire_write_units(shape: &Shape, n: f64) -> f64 {
     let bytes = shape.index_item_bytes(n);
     write_units(bytes, Write::InTransaction) + write_units(bytes, Write::Alone)
+}
+
+/// Write units of the request's share of sieves, which are written by themselves, and removed.
+fn sieve_write_units(shape: &Shape, n: f64) -> f64 {
+    measured::SIEVES * 2.0 * n * shape.sieve_bytes_per_item / WRITE_UNIT_BYTES
 }
 
 /// Read units for a file's index item while it is in its window: each tick reads all that is there, many items a call.
@@ -129,13 +136,14 @@ mod tests {
         // Twice 2,048 × 55 = 112,640 bytes in 32 MiB: 225,280 / 33,554,432 = 0.0067139 calls each way.
         close(share.object_gets, 1.006_713_9, "GETs");
         close(share.object_puts, 2.0 / 48.0 + 0.006_713_9, "PUTs");
-        close(share.write_units, 3.125, "write units");
+        // 1 in a transaction and its removal, 6/48 of the merge: 3.125; sieves 2 × 2 × 2,048 × 0.95/18 / 1,024 = 0.42222.
+        close(share.write_units, 3.547_22, "write units");
         // Four ticks, twice each: 8 × 917.68 / 4,096.
         close(share.read_units, 1.792_34, "read units");
         // Three times 2,048 spans at 500,000 a second: 12.288 ms of 1.72754 GB.
         close(share.function_gb_s, 0.021_228, "GB-s");
-        // 0.0483806 × 5 + 1.0067139 × 0.4 + 3.125 × 0.625 + 1.79234 × 0.125 + 0.021228 × 13.3334 = 3.10480 millionths.
-        close(share.dollars(&US_EAST_1), 3.104_80e-6, "dollars");
+        // 0.0483806 × 5 + 1.0067139 × 0.4 + 3.54722 × 0.625 + 1.79234 × 0.125 + 0.021228 × 13.3334 = 3.36868 millionths.
+        close(share.dollars(&US_EAST_1), 3.368_68e-6, "dollars");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! - `cost data` ([`stored`]): what a data folder holds, at rest and to make.
 //! - `cost plan` ([`plan`]): a planned load, by month.
 //! - `cost logs` ([`logs`]): the access log of a day, by function and tenant.
+//! - `cost lookup` ([`lookup`]): rounds, calls and dollars of a trace by id.
 //! - `cost scale` ([`scale`]): where the limits of the provider are, from 10 thousand to 100 million spans/s.
 //!
 //! Everything but reading the folder and the log is pure.
@@ -13,6 +14,7 @@
 pub mod bill;
 pub mod load;
 pub mod logs;
+pub mod lookup;
 pub mod measured;
 pub mod plan;
 pub mod prices;
@@ -45,6 +47,8 @@ enum What {
     Plan(plan::Load),
     /// The requests of a log, by function and tenant
     Logs(logs::Args),
+    /// What a trace by id takes, by spans and days that are stored
+    Lookup(lookup::Args),
     /// Limits and dollars for 10 thousand, 1 million and 100 million spans a second
     Scale(scale::Args),
 }
@@ -77,6 +81,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         What::Data(data) => stored::report(data)?,
         What::Plan(load) => plan::report(load),
         What::Logs(logs) => logs::report(logs)?,
+        What::Lookup(lookup) => lookup::report(lookup),
         What::Scale(scale) => scale::report(scale),
     };
     let text = if args.json { format!("{}\n", report.json) } else { report.text() };

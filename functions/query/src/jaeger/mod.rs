@@ -36,6 +36,7 @@ use edge::ledger::Ledger;
 use http::StatusCode;
 use http::request::Parts;
 use model::search::TraceSearch;
+use model::time::SECOND_NS;
 use model::{SpanColumns, TenantId, TraceId};
 use storage::read::{Limits, Operation, Position, SearchPage, ServiceLink, Trace, TraceSet};
 use wire::otlp::Format;
@@ -138,7 +139,8 @@ struct Call {
 
 impl Call {
     async fn traces_by_id(&self, ids: &[TraceId]) -> Result<TraceSet, Error> {
-        Ok(self.reads.traces_by_id(&self.tenant, ids, &self.limits).await?)
+        let now_s = u64::try_from(self.now_ns / SECOND_NS).unwrap_or(0);
+        Ok(self.reads.traces_by_id(&self.tenant, ids, now_s, &self.limits).await?)
     }
 
     async fn search(&self, search: &TraceSearch) -> Result<TraceSet, Error> {

@@ -184,6 +184,7 @@ impl Reads for Fixture {
         &'a self,
         tenant: &'a TenantId,
         ids: &'a [TraceId],
+        _: u64,
         _: &'a Limits,
     ) -> BoxFuture<'a, storage::Result<TraceSet>> {
         self.reply(tenant, Some(Asked::Ids(ids.to_vec())), self.traces(|id| ids.contains(id)))

@@ -343,7 +343,7 @@ impl Pass<'_> {
             files.extend(self.files(vec![window]).await?);
             let candidates: Vec<Candidate> = files.iter().map(|file| file.1).collect();
             let (hours, long) = candidates.split_at(n_hours);
-            let merges = plan::into_long(hours, long, &self.settings.rules);
+            let merges = plan::into_long(self.signal, hours, long, &self.settings.rules);
             if merges.is_empty() || !self.merge_all(&files, merges, window).await? {
                 return Ok(());
             }
@@ -480,16 +480,16 @@ fn last_ns(signal: Signal, file: &IndexedFile) -> Result<i64> {
 fn candidate(signal: Signal, file: &IndexedFile, target_bytes: u64) -> Result<Candidate> {
     let level = file.key.level;
     let of_item = match signal {
-        Signal::Traces => Summary::parse(&file.item).map(|summary| Candidate {
-            level,
-            size: summary.size,
-            held_bytes: summary.held_bytes,
+        Signal::Traces => Summary::parse(&file.item).and_then(|summary| {
+            let hashes = summary.trace_hashes()?;
+            Ok(Candidate { level, size: summary.size, held_bytes: summary.held_bytes, hashes })
         }),
         // Units are small, and files of requests are bounded by their size.
         Signal::Metrics => SeriesSummary::parse(&file.item).map(|summary| Candidate {
             level,
             size: summary.size,
             held_bytes: 0,
+            hashes: None,
         }),
         Signal::Logs => LogSummary::parse(&file.item).and_then(|summary| {
             let is_full = match summary.places()? {
@@ -497,7 +497,7 @@ fn candidate(signal: Signal, file: &IndexedFile, target_bytes: u64) -> Result<Ca
                 Places::Merged(merged) => merged.units.len() >= MAX_UNITS,
             };
             let size = if is_full { summary.size.max(target_bytes) } else { summary.size };
-            Ok(Candidate { level, size, held_bytes: summary.held_bytes })
+            Ok(Candidate { level, size, held_bytes: summary.held_bytes, hashes: None })
         }),
     };
     of_item.map_err(|err| file.corrupt(err))

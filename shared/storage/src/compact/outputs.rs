@@ -4,9 +4,8 @@ use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt as _};
 use model::{Signal, TenantId};
 
-use super::plan;
 use super::publish::{self, Output};
-use crate::index::{FileKey, MAX_HEIRS, Window, write_treated};
+use crate::index::{FileKey, MAX_HEIRS, Window, hours_of_long_window, write_treated};
 use crate::read::index::IndexedFile;
 use crate::{Error, Result, Store};
 
@@ -147,7 +146,7 @@ impl Slices {
     /// Of inputs in `window` with times from `first_ns` to `last_ns`. What reaches over too many long windows stays
     /// `wide`.
     pub(super) fn of(signal: Signal, window: Window, (first_ns, last_ns): (i64, i64)) -> Self {
-        let slices = Self::Long { hours: plan::hours_of_long_window(signal) };
+        let slices = Self::Long { hours: hours_of_long_window(signal) };
         let n_slices = slices.number_of(last_ns).saturating_sub(slices.number_of(first_ns));
         match window {
             Window::Wide if n_slices < MAX_HEIRS as i64 / 2 => slices,

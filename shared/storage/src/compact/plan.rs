@@ -11,7 +11,7 @@
 use model::Signal;
 use model::time::SECOND_NS;
 
-use crate::index::Window;
+use crate::index::{Window, hours_of_long_window};
 
 /// How files are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,13 +56,8 @@ impl Rules {
     }
 }
 
-/// Hours of a long window: a chunk of samples is full after a quarter of a day; of a trace, one read per day finds it.
-pub fn hours_of_long_window(signal: Signal) -> u8 {
-    match signal {
-        Signal::Metrics => 6,
-        Signal::Traces | Signal::Logs => 24,
-    }
-}
+/// Inputs and outputs of one merge into a long window that is larger than others: publishing is one transaction.
+const MAX_FILES: u64 = 90;
 
 /// A file is written again when the others together are a part of it, one in so many.
 const WORTH: u64 = 4;
@@ -79,6 +74,8 @@ pub struct Candidate {
     pub size: u64,
     /// Bytes of memory for the part that is decoded at once: all of a request's file, a unit of a merged one.
     pub held_bytes: u64,
+    /// Upper halves of the hashes of the first and the last trace, of a merged file of spans.
+    pub hashes: Option<(u32, u32)>,
 }
 
 /// Files to merge into one run, by their places among the candidates, and its level.
@@ -154,12 +151,17 @@ fn above(level: u8) -> u8 {
 
 /// The merges that bring what lies in the hours of a long window into it: `hours` are the files there, none of which is
 /// about to be merged, `long` those in the long window already. Places count `hours` first, then `long`.
-pub fn into_long(hours: &[Candidate], long: &[Candidate], rules: &Rules) -> Vec<Merge> {
+///
+/// A day of spans is one run where one transaction can publish it, and no file of its hours is left: a question by trace
+/// reads once for each run. Others wait for company.
+pub fn into_long(signal: Signal, hours: &[Candidate], long: &[Candidate], rules: &Rules) -> Vec<Merge> {
+    let least = if signal == Signal::Traces { 1 } else { 2 };
+    let rules = &Rules { max_inputs: rules.max_inputs * 3 / 2, ..*rules };
     let all: Vec<Candidate> = hours.iter().chain(long).copied().collect();
     let from_hours: Vec<usize> = (0..hours.len()).collect();
     let mut merges: Vec<Merge> = batches(&all, &from_hours, rules)
         .into_iter()
-        .filter(|inputs| inputs.len() >= 2)
+        .filter(|inputs| inputs.len() >= least)
         .map(|inputs| Merge { inputs, level: LONG })
         .collect();
     let small: Vec<usize> =
@@ -171,31 +173,62 @@ pub fn into_long(hours: &[Candidate], long: &[Candidate], rules: &Rules) -> Vec<
     merges
 }
 
-/// Splits files into groups that one merge may read.
+/// Splits files into groups that one merge may read and publish.
 fn batches(files: &[Candidate], places: &[usize], rules: &Rules) -> Vec<Vec<usize>> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
-    let (mut fresh_bytes, mut held_bytes) = (0, 0);
     for &at in places {
-        let fresh = if files[at].level == 0 { files[at].size } else { 0 };
-        let held = files[at].held_bytes;
         match batches.last_mut() {
-            Some(batch)
-                if batch.len() < rules.max_inputs
-                    && fresh_bytes + fresh <= rules.max_fresh_bytes
-                    // Two may hold any amount: else nothing large would ever be merged.
-                    && (held_bytes + held <= rules.max_held_bytes || batch.len() < 2) =>
-            {
-                fresh_bytes += fresh;
-                held_bytes += held;
-                batch.push(at);
-            }
-            _ => {
-                (fresh_bytes, held_bytes) = (fresh, held);
-                batches.push(vec![at]);
-            }
+            Some(batch) if may_join(files, batch, at, rules) => batch.push(at),
+            _ => batches.push(vec![at]),
         }
     }
     batches
+}
+
+/// Whether a file may be merged with a group.
+fn may_join(files: &[Candidate], batch: &[usize], at: usize, rules: &Rules) -> bool {
+    let joined: Vec<Candidate> = batch.iter().chain([&at]).map(|&at| files[at]).collect();
+    let fresh_bytes: u64 = joined.iter().filter(|file| file.level == 0).map(|file| file.size).sum();
+    let bytes: u64 = joined.iter().map(|file| file.size).sum();
+    let n_outputs = bytes / rules.target_bytes.max(1) + 1;
+    joined.len() <= rules.max_inputs
+        && (joined.len() <= Rules::default().max_inputs || joined.len() as u64 + n_outputs <= MAX_FILES)
+        && fresh_bytes <= rules.max_fresh_bytes
+        // Two may hold any amount: else nothing large would ever be merged.
+        && (joined.len() <= 2 || held_together(&joined) <= rules.max_held_bytes)
+}
+
+/// Bytes of memory that the inputs of a merge hold at once: files of one run are read one after the other.
+fn held_together(files: &[Candidate]) -> u64 {
+    let hashes: Vec<Option<(u32, u32)>> = files.iter().map(|file| file.hashes).collect();
+    let of_run = |run: &Vec<usize>| run.iter().map(|&at| files[at].held_bytes).max().unwrap_or(0);
+    runs(&hashes).iter().map(of_run).sum()
+}
+
+/// As few runs as these files make, by their places: the traces of files in one run follow each other. A file whose traces
+/// are in no order is a run of its own. Takes the hashes of their first and last traces.
+pub fn runs(hashes: &[Option<(u32, u32)>]) -> Vec<Vec<usize>> {
+    let mut runs: Vec<Vec<usize>> = Vec::new();
+    let mut ordered = Vec::new();
+    for (at, hashes) in hashes.iter().enumerate() {
+        match hashes {
+            Some((first, last)) => ordered.push((*first, *last, at)),
+            None => runs.push(vec![at]),
+        }
+    }
+    ordered.sort_unstable();
+    let mut open: Vec<(u32, Vec<usize>)> = Vec::new();
+    for (first, last, at) in ordered {
+        match open.iter_mut().find(|(end, _)| *end < first) {
+            Some((end, run)) => {
+                *end = last;
+                run.push(at);
+            }
+            None => open.push((last, vec![at])),
+        }
+    }
+    runs.extend(open.into_iter().map(|(_, run)| run));
+    runs
 }
 
 /// The long window in which an hour lies, if a signal's hours are merged further.
@@ -222,7 +255,7 @@ mod tests {
     };
 
     fn files(of: &[(u8, u64)]) -> Vec<Candidate> {
-        of.iter().map(|&(level, size)| Candidate { level, size, held_bytes: 0 }).collect()
+        of.iter().map(|&(level, size)| Candidate { level, size, held_bytes: 0, hashes: None }).collect()
     }
 
     fn check(of: &[(u8, u64)], state: State, expected: &[(&[usize], u8)]) {
@@ -262,7 +295,7 @@ mod tests {
     #[test]
     fn what_holds_much_memory_is_merged_by_few() {
         let held = |of: &[u64]| -> Vec<Candidate> {
-            of.iter().map(|&held_bytes| Candidate { level: 1, size: 1, held_bytes }).collect()
+            of.iter().map(|&held_bytes| Candidate { level: 1, size: 1, held_bytes, hashes: None }).collect()
         };
         let check = |of: &[u64], expected: &[&[usize]]| {
             let merges = within(&held(of), State::Closed, &RULES);
@@ -285,12 +318,44 @@ mod tests {
     }
 
     #[test]
+    fn files_of_one_run_are_held_one_at_a_time() {
+        let file = |first, last| Candidate { level: 9, size: 1, held_bytes: 30, hashes: Some((first, last)) };
+        let hours = [file(0, 5), file(6, 9), file(0, 6), file(7, 9), file(3, 9)];
+        assert_eq!(runs(&hours.map(|file| file.hashes)), [vec![0, 1], vec![2, 3], vec![4]]);
+        assert_eq!((held_together(&hours[..4]), held_together(&hours)), (60, 90));
+        let merges = into_long(Signal::Traces, &hours, &[], &RULES);
+        assert_eq!(merges.iter().map(|merge| merge.inputs.len()).collect::<Vec<_>>(), [4, 1]);
+        assert_eq!(runs(&[None, Some((0, u32::MAX)), None, Some((0, 0))]).len(), 4);
+    }
+
+    #[test]
+    fn a_day_is_one_run_where_one_transaction_can_publish_it() {
+        let rules = Rules::default();
+        let n_inputs = |n_hours: usize, size: u64| -> Vec<usize> {
+            let hour = Candidate { level: 4, size, held_bytes: 1, hashes: None };
+            let merges = into_long(Signal::Traces, &vec![hour; n_hours], &[], &rules);
+            merges.iter().map(|merge| merge.inputs.len()).collect()
+        };
+        assert_eq!(n_inputs(48, 40 << 20), [48]);
+        assert_eq!(n_inputs(60, 30 << 20), [60]);
+        assert_eq!(n_inputs(80, 1 << 20), [72, 8]);
+        assert_eq!(n_inputs(60, 64 << 20), [48, 12]);
+    }
+
+    #[test]
     fn runs_of_hours_become_one_and_late_ones_wait_for_company() {
-        let merges = into_long(&files(&[(1, 5), (2, 5), (1, 5000)]), &[], &RULES);
+        let into_long = |hours: &[_], long: &[_]| into_long(Signal::Logs, hours, long, &RULES);
+        let merges = into_long(&files(&[(1, 5), (2, 5), (1, 5000)]), &[]);
         assert_eq!(merges, [Merge { inputs: vec![0, 1, 2], level: LONG }]);
-        assert!(into_long(&files(&[(1, 5)]), &files(&[(9, 9)]), &RULES).is_empty());
-        let merges = into_long(&[], &files(&[(9, 9), (9, 9), (9, 5000), (9, 9)]), &RULES);
+        assert!(into_long(&files(&[(1, 5)]), &files(&[(9, 9)])).is_empty());
+        let merges = into_long(&[], &files(&[(9, 9), (9, 9), (9, 5000), (9, 9)]));
         assert_eq!(merges, [Merge { inputs: vec![0, 1, 3], level: LONG }]);
-        assert!(into_long(&[], &files(&[(9, 9), (9, 9)]), &RULES).is_empty());
+        assert!(into_long(&[], &files(&[(9, 9), (9, 9)])).is_empty());
+    }
+
+    #[test]
+    fn a_late_file_of_spans_does_not_stay_in_its_hour() {
+        let merges = into_long(Signal::Traces, &files(&[(0, 5)]), &files(&[(9, 9)]), &RULES);
+        assert_eq!(merges, [Merge { inputs: vec![0], level: LONG }]);
     }
 }

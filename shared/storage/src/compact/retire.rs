@@ -13,6 +13,7 @@
 use std::collections::BTreeSet;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use model::Signal;
 
 use crate::index::{AfterGrace, keys, split_retired, write_retired};
 use crate::kv::{Condition, Item, Key, NewItem, SortRange};
@@ -33,12 +34,16 @@ pub(super) async fn delete_due(store: &Store, now_s: u64) -> Result<u64> {
     let page = store.table.range(keys::RETIRED_PARTITION, range, None, MAX_NOTES).await?;
     let mut files: Vec<(Key, String)> = Vec::new();
     let mut merged: BTreeSet<Key> = BTreeSet::new();
+    let mut sieves: BTreeSet<Key> = BTreeSet::new();
     for (sort, item) in &page.items {
         let due = AfterGrace::parse(&item.value)
             .map_err(|err| Error::corrupt(format!("note of retired files {sort}"), err))?;
         for (file, item, object) in due.files() {
             if file.level > 0 {
                 merged.insert(item.clone());
+                if due.signal == Signal::Traces {
+                    sieves.insert(Key::new(item.partition.clone(), file.sieve_sort()));
+                }
             }
             files.push((item, object));
         }
@@ -52,6 +57,8 @@ pub(super) async fn delete_due(store: &Store, now_s: u64) -> Result<u64> {
     stream::iter(marks).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
     let objects: Vec<_> = files.iter().map(|(_, object)| store.objects.delete(object)).collect();
     stream::iter(objects).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
+    let sieves: Vec<_> = sieves.iter().map(|sieve| store.table.delete(sieve)).collect();
+    stream::iter(sieves).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
     // Those of requests first: an item whose heir has none any more would be taken for a living one.
     let (merged, fresh): (Vec<&Key>, Vec<&Key>) =
         files.iter().map(|(item, _)| item).partition(|item| merged.contains(item));

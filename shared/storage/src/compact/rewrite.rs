@@ -82,12 +82,15 @@ pub(super) async fn spans(
     }
     let job = place.job(Signal::Traces, treatments);
     let mut merged = Merged::default();
-    if let Some(WrittenSpans { bytes, descriptor }) = writer.finish() {
+    if let Some(WrittenSpans { bytes, descriptor, many_traces }) = writer.finish() {
         merged::verify(&bytes, &descriptor).map_err(|err| Error::corrupt("rewritten file of spans", err))?;
         let range_ns = (descriptor.min_start_ns, descriptor.max_start_ns);
         let finished = Finished { item: descriptor.encode(), n_rows: descriptor.rows, range_ns, bytes };
         let layout = layout_of(merged::LAYOUT, &finished.bytes);
         job.store(&mut merged, &layout, window, finished).await?;
+        if let Some(output) = merged.outputs.last() {
+            super::spans::store_sieve(store, tenant, output, many_traces).await?;
+        }
     }
     if merged.n_rows + merge.n_duplicates + applied.n_dropped != expected {
         let why = format!(

@@ -3,14 +3,21 @@
 use std::ops::Range;
 
 use futures::stream::TryStreamExt as _;
-use model::SpanColumns;
+use model::time::SECOND_NS;
+use model::{SpanColumns, TenantId};
 
 use super::outputs::{Finished, Held, Job, Merged, Slices};
+use super::plan;
+use super::publish::Output;
 use crate::block::spans::merged::{self, SpanMerge, SpanRun, SpanWriter, WrittenSpans};
 use crate::block::spans::{self, ChunkTable, Parts, Projection};
 use crate::index::{Places, Window};
+use crate::kv::{Condition, Key, MAX_VALUE_BYTES, NewItem};
 use crate::read::index::IndexedFile;
-use crate::{Error, Result};
+use crate::{Error, Result, Store};
+
+/// How long after the end of its hour a sieve may be of use, seconds: by then the day is merged.
+const SIEVE_S: u64 = 3 * 86_400;
 
 /// More than the directories and the footer of a file have.
 const FOOTER_BYTES: u64 = 4 << 20;
@@ -24,7 +31,7 @@ pub(super) async fn merge(job: Job<'_>) -> Result<Merged> {
     let mut expected = 0;
     let mut range_ns: Option<(i64, i64)> = None;
     let mut fresh = Vec::new();
-    let mut cursors = Vec::new();
+    let mut in_order = Vec::new();
     for input in job.inputs {
         let summary = input.summary()?;
         expected += summary.rows;
@@ -33,11 +40,18 @@ pub(super) async fn merge(job: Job<'_>) -> Result<Merged> {
         match summary.places().map_err(|err| input.corrupt(err))? {
             Places::OfRequest(table) => fresh.push((input, table)),
             Places::Merged(merged) => {
-                let units: Vec<Range<u64>> = merged.placed().map(|(place, _)| place).collect();
-                cursors.push(Cursor { input, units: units.into_iter() });
+                let hashes = summary.trace_hashes().map_err(|err| input.corrupt(err))?;
+                let units: Vec<_> = merged.placed().map(|(place, _)| (input, place)).collect();
+                in_order.push((hashes, units));
             }
         }
     }
+    let hashes: Vec<_> = in_order.iter().map(|(hashes, _)| *hashes).collect();
+    let cursor = |run: Vec<usize>| {
+        let units: Vec<_> = run.into_iter().flat_map(|at| in_order[at].1.clone()).collect();
+        Cursor { units: units.into_iter() }
+    };
+    let cursors: Vec<Cursor<'_>> = plan::runs(&hashes).into_iter().map(cursor).collect();
     let slices = Slices::of(job.signal, job.window, range_ns.unwrap_or((0, 0)));
     let fresh = decode(job, &fresh).await?;
     let mut merged = Merged::default();
@@ -66,17 +80,16 @@ pub(super) async fn merge(job: Job<'_>) -> Result<Merged> {
     Ok(merged)
 }
 
-/// Reads a merged input unit by unit.
+/// Reads merged inputs that follow each other unit by unit.
 struct Cursor<'a> {
-    input: &'a IndexedFile,
-    units: std::vec::IntoIter<Range<u64>>,
+    units: std::vec::IntoIter<(&'a IndexedFile, Range<u64>)>,
 }
 
 impl Cursor<'_> {
     async fn next(&mut self, job: Job<'_>) -> Result<Option<SpanRun>> {
-        let Some(unit) = self.units.next() else { return Ok(None) };
-        let bytes = job.range(self.input, unit.clone()).await?;
-        SpanRun::read(bytes, unit.start).map(Some).map_err(|err| self.input.corrupt(err))
+        let Some((input, unit)) = self.units.next() else { return Ok(None) };
+        let bytes = job.range(input, unit.clone()).await?;
+        SpanRun::read(bytes, unit.start).map(Some).map_err(|err| input.corrupt(err))
     }
 }
 
@@ -137,7 +150,7 @@ async fn merge_into(
 }
 
 async fn close(job: Job<'_>, window: Window, writer: SpanWriter, merged: &mut Merged) -> Result<()> {
-    let Some(WrittenSpans { bytes, descriptor }) = writer.finish() else { return Ok(()) };
+    let Some(WrittenSpans { bytes, descriptor, many_traces }) = writer.finish() else { return Ok(()) };
     merged::verify(&bytes, &descriptor).map_err(|err| Error::corrupt("merged file of spans", err))?;
     let file = Finished {
         bytes,
@@ -145,5 +158,32 @@ async fn close(job: Job<'_>, window: Window, writer: SpanWriter, merged: &mut Me
         n_rows: descriptor.rows,
         range_ns: (descriptor.min_start_ns, descriptor.max_start_ns),
     };
-    job.store(merged, merged::LAYOUT, window, file).await
+    job.store(merged, merged::LAYOUT, window, file).await?;
+    match merged.outputs.last() {
+        Some(output) => store_sieve(job.store, job.tenant, output, many_traces).await,
+        None => Ok(()),
+    }
+}
+
+/// Puts the sieve of an output's traces beside the place of its item, if it lies in an hour: of a day, one run is read
+/// without looking further. It only saves reads, so that no transaction has to have room for it; what a merge that died
+/// left vanishes by itself.
+///
+/// # Errors
+/// As the table.
+pub(super) async fn store_sieve(
+    store: &Store,
+    tenant: &TenantId,
+    output: &Output,
+    sieve: Vec<u8>,
+) -> Result<()> {
+    let (Window::Hour(_), Some(end_ns)) = (output.window, output.window.end_ns()) else { return Ok(()) };
+    if sieve.is_empty() || sieve.len() > MAX_VALUE_BYTES {
+        return Ok(());
+    }
+    let Key { partition, .. } = output.key.index(tenant, output.window, store.layout);
+    let end_s = u64::try_from(end_ns / SECOND_NS).unwrap_or(0);
+    let item = NewItem { value: sieve.into(), expires_at_s: Some(end_s + SIEVE_S) };
+    store.table.put(Key::new(partition, output.key.sieve_sort()), item, Condition::None).await?;
+    Ok(())
 }

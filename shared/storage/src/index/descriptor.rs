@@ -4,13 +4,13 @@
 //! item     = u8 version  u8 flags  varint rows  varint size  varint held  i64 LE least start
 //!            varint greatest start − least start  zigzag least duration  zigzag greatest duration
 //!            section traces  section places  section services  section operations
-//! version  = 1: a file of one request   2: a merged file, whose traces are an empty section
+//! version  = 1: a file of one request   3: a merged file   2: one of before, whose traces are an empty section
 //! flags    = 1: some span has the status error   2: services are not listed, there are too many
 //! held     = bytes of memory for the part that a merge decodes at once
 //! section  = varint length  bytes
-//! traces, operations = a set of fingerprints
-//! places   = version 1: chunks   2: varint position of the directory  varint its length
-//!            varint length of the search directory behind it  unit …
+//! traces, operations = a set of fingerprints; of a merged file with few traces, a sieve of them, else nothing
+//! places   = version 1: chunks   3: varint position of the directory  varint its length
+//!            varint length of the search directory behind it  u32 LE last hash  unit …   2: without the last hash
 //! chunks   = per column varint(length << 1 | compressed)
 //! unit     = varint rows  varint length  varint first hash − that of the unit before
 //! services = per service varint length, UTF-8
@@ -33,11 +33,17 @@ use crate::block::parquet::thrift::{read_varint, take, unzigzag, write_varint, z
 use crate::block::spans::ChunkTable;
 
 const OF_REQUEST: u8 = 1;
-const MERGED: u8 = 2;
+/// What merged files had before it was known where they end.
+const MERGED_OPEN: u8 = 2;
+const MERGED: u8 = 3;
 const FLAG_ERRORS: u8 = 1;
 const FLAG_MANY_SERVICES: u8 = 2;
 /// A stranger is taken for a trace of the file once in 131,072 times.
 const TRACE_RATE_BITS: u32 = 17;
+/// A stranger is taken for a trace of a merged file once in 64 times, where that has a sieve: it then costs a read.
+const MERGED_TRACE_RATE_BITS: u32 = 6;
+/// The most traces that a merged file's item lists: those of a run of what came late, at some byte each.
+const MAX_LISTED_TRACES: usize = 4096;
 /// A stranger is taken for an operation of the file once in 1,024 times.
 const OPERATION_RATE_BITS: u32 = 10;
 
@@ -64,7 +70,7 @@ pub struct Descriptor {
     pub services: Option<Vec<String>>,
     /// The set of `service, operation`.
     pub operations: Vec<u8>,
-    /// The set of trace ids; empty where units say it.
+    /// The set of trace ids; of a merged file their sieve, empty where only units tell.
     pub traces: Vec<u8>,
     /// Where the columns are.
     pub places: Places<ChunkTable, MergedSpans>,
@@ -81,6 +87,8 @@ pub struct MergedSpans {
     pub directory: Range<u64>,
     /// The bytes behind it, which say where the blocks of the search section are.
     pub search: Range<u64>,
+    /// The upper half of the [`fingerprint::hash_id`] of the last trace; the greatest there is where that is not known.
+    pub last_hash: u32,
 }
 
 /// Spans of a merged file that are read together.
@@ -108,7 +116,7 @@ impl MergedSpans {
     /// The places of the units that may hold the trace whose id has this [`fingerprint::hash_id`].
     pub fn that_may_have(&self, hash: u64) -> Vec<Range<u64>> {
         let wanted = (hash >> 32) as u32;
-        let nexts = self.units.iter().skip(1).map(|next| next.first_hash).chain([u32::MAX]);
+        let nexts = self.units.iter().skip(1).map(|next| next.first_hash).chain([self.last_hash]);
         let units = self.placed().zip(nexts);
         let may_have =
             |((_, unit), next): &((Range<u64>, &SpanUnit), u32)| unit.first_hash <= wanted && wanted <= *next;
@@ -154,15 +162,19 @@ impl Descriptor {
         self.has_errors |= unit.has_errors;
     }
 
-    /// Completes the description of a merged file.
+    /// Completes the description of a merged file. The hashes of its traces ascend.
     pub(crate) fn merge(
         &mut self,
         size: u64,
         merged: MergedSpans,
         services: &BTreeSet<String>,
         operations: Vec<u64>,
+        trace_hashes: &[u64],
     ) {
         self.size = size;
+        if trace_hashes.len() <= MAX_LISTED_TRACES {
+            self.traces = trace_sieve(trace_hashes);
+        }
         self.places = Places::Merged(merged);
         self.services = listable(services.iter().map(String::as_str));
         fingerprint::write(&mut self.operations, operations.into_iter(), OPERATION_RATE_BITS);
@@ -221,11 +233,19 @@ impl Descriptor {
     }
 }
 
+/// The sieve of traces whose hashes are these, ascending.
+pub(crate) fn trace_sieve(hashes: &[u64]) -> Vec<u8> {
+    let mut sieve = Vec::new();
+    fingerprint::write_sieve(&mut sieve, hashes, MERGED_TRACE_RATE_BITS);
+    sieve
+}
+
 fn write_units(merged: &MergedSpans) -> Vec<u8> {
     let mut out = Vec::new();
     write_varint(&mut out, merged.directory.start);
     write_varint(&mut out, merged.directory.end - merged.directory.start);
     write_varint(&mut out, merged.search.end - merged.search.start);
+    out.extend_from_slice(&merged.last_hash.to_le_bytes());
     let mut before = 0;
     for unit in &merged.units {
         write_varint(&mut out, unit.rows);
@@ -236,18 +256,45 @@ fn write_units(merged: &MergedSpans) -> Vec<u8> {
     out
 }
 
-fn read_units(mut bytes: &[u8]) -> Result<MergedSpans, Invalid> {
-    let start = read_varint(&mut bytes)?;
-    let end = start.saturating_add(read_varint(&mut bytes)?);
-    let search = end..end.saturating_add(read_varint(&mut bytes)?);
+fn read_units(bytes: &[u8], version: u8) -> Result<MergedSpans, Invalid> {
+    let mut reader = UnitReader::new(bytes, version)?;
     let mut units = Vec::new();
-    let mut first_hash: u32 = 0;
-    while !bytes.is_empty() {
-        let (rows, len) = (read_varint(&mut bytes)?, read_varint(&mut bytes)?);
-        first_hash = first_hash.wrapping_add(read_varint(&mut bytes)? as u32);
-        units.push(SpanUnit { rows, first_hash, len });
+    while let Some(unit) = reader.next()? {
+        units.push(unit);
     }
-    Ok(MergedSpans { units, directory: start..end, search })
+    let UnitReader { directory, search, last_hash, .. } = reader;
+    Ok(MergedSpans { units, directory, search, last_hash })
+}
+
+/// Reads the places of a merged file.
+struct UnitReader<'a> {
+    directory: Range<u64>,
+    search: Range<u64>,
+    last_hash: u32,
+    bytes: &'a [u8],
+    before: u32,
+}
+
+impl<'a> UnitReader<'a> {
+    fn new(mut bytes: &'a [u8], version: u8) -> Result<Self, Invalid> {
+        let start = read_varint(&mut bytes)?;
+        let end = start.saturating_add(read_varint(&mut bytes)?);
+        let search = end..end.saturating_add(read_varint(&mut bytes)?);
+        let last_hash = match version {
+            MERGED => u32::from_le_bytes(take(&mut bytes, 4)?.try_into().expect("invariant: as many taken")),
+            _ => u32::MAX,
+        };
+        Ok(Self { directory: start..end, search, last_hash, bytes, before: 0 })
+    }
+
+    fn next(&mut self) -> Result<Option<SpanUnit>, Invalid> {
+        if self.bytes.is_empty() {
+            return Ok(None);
+        }
+        let (rows, len) = (read_varint(&mut self.bytes)?, read_varint(&mut self.bytes)?);
+        self.before = self.before.wrapping_add(read_varint(&mut self.bytes)? as u32);
+        Ok(Some(SpanUnit { rows, first_hash: self.before, len }))
+    }
 }
 
 /// Each combination of service, kind and operation once, in no order.
@@ -281,7 +328,7 @@ pub struct Summary<'a> {
     pub max_duration_ns: i64,
     pub has_errors: bool,
     many_services: bool,
-    is_merged: bool,
+    version: u8,
     traces: &'a [u8],
     places: &'a [u8],
     services: &'a [u8],
@@ -295,11 +342,10 @@ impl<'a> Summary<'a> {
     /// The bytes are not one, or of a later version.
     pub fn parse(mut bytes: &'a [u8]) -> Result<Self, Invalid> {
         let head = take(&mut bytes, 2)?;
-        let is_merged = match head[0] {
-            OF_REQUEST => false,
-            MERGED => true,
-            _ => return Err(Invalid("index item has an unknown version")),
-        };
+        let version = head[0];
+        if !matches!(version, OF_REQUEST | MERGED_OPEN | MERGED) {
+            return Err(Invalid("index item has an unknown version"));
+        }
         let rows = read_varint(&mut bytes)?;
         let size = read_varint(&mut bytes)?;
         let held_bytes = read_varint(&mut bytes)?;
@@ -315,7 +361,7 @@ impl<'a> Summary<'a> {
             max_duration_ns: unzigzag(read_varint(&mut bytes)?),
             has_errors: head[1] & FLAG_ERRORS != 0,
             many_services: head[1] & FLAG_MANY_SERVICES != 0,
-            is_merged,
+            version,
             traces: read_section(&mut bytes)?,
             places: read_section(&mut bytes)?,
             services: read_section(&mut bytes)?,
@@ -333,10 +379,25 @@ impl<'a> Summary<'a> {
     /// # Errors
     /// The item is corrupt.
     pub fn may_have_trace(&self, hash: u64) -> Result<bool, Invalid> {
-        if self.is_merged {
-            return Ok(!read_units(self.places)?.that_may_have(hash).is_empty());
+        let Some((first, last)) = self.trace_hashes()? else {
+            return fingerprint::may_contain(self.traces, hash);
+        };
+        let is_between = (first..=last).contains(&((hash >> 32) as u32));
+        Ok(is_between && (self.traces.is_empty() || fingerprint::may_pass(self.traces, hash)?))
+    }
+
+    /// Upper halves of the [`fingerprint::hash_id`] of the first and the last trace of a merged file; `None` for that of a
+    /// request, which has no order.
+    ///
+    /// # Errors
+    /// The item is corrupt.
+    pub fn trace_hashes(&self) -> Result<Option<(u32, u32)>, Invalid> {
+        if self.version == OF_REQUEST {
+            return Ok(None);
         }
-        fingerprint::may_contain(self.traces, hash)
+        let mut units = UnitReader::new(self.places, self.version)?;
+        let first_hash = units.next()?.map_or(u32::MAX, |unit| unit.first_hash);
+        Ok(Some((first_hash, units.last_hash)))
     }
 
     /// Whether the service may be in the file.
@@ -372,10 +433,10 @@ impl<'a> Summary<'a> {
     /// # Errors
     /// The item is corrupt.
     pub fn places(&self) -> Result<Places<ChunkTable, MergedSpans>, Invalid> {
-        Ok(if self.is_merged {
-            Places::Merged(read_units(self.places)?)
-        } else {
+        Ok(if self.version == OF_REQUEST {
             Places::OfRequest(read_chunks(self.places)?)
+        } else {
+            Places::Merged(read_units(self.places, self.version)?)
         })
     }
 }

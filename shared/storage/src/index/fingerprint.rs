@@ -7,8 +7,11 @@
 //! ```text
 //! set      = u8 bits (0: everything is a member)  varint count  u8 rice parameter k  differences, lowest bits first
 //! difference = quotient in ones, a zero, k bits of remainder
+//! sieve    = u8 log2 of the number of parts  per part varint length  set
 //! ```
+//! A sieve is a set of many: whoever asks it decodes one part, that of the hashes with the same first bits.
 
+use super::item::read_section;
 use crate::block::parquet::Invalid;
 use crate::block::parquet::thrift::{read_varint, take, write_varint};
 
@@ -75,6 +78,44 @@ fn flush(out: &mut Vec<u8>, window: &mut u128, filled: &mut u32) {
         *window >>= 8;
         *filled -= 8;
     }
+}
+
+/// Members of a part of a sieve, about: some µs to decode.
+const PART_MEMBERS: usize = 1024;
+
+/// Appends the sieve of members with these hashes, which ascend; a stranger passes once in `2^rate_bits` times.
+pub fn write_sieve(out: &mut Vec<u8>, mut hashes: &[u64], rate_bits: u32) {
+    let part_bits = hashes.len().div_ceil(PART_MEMBERS).next_power_of_two().ilog2();
+    out.push(part_bits as u8);
+    let mut set = Vec::new();
+    for part in 0..1u64 << part_bits {
+        let n = hashes.partition_point(|hash| part_of(*hash, part_bits) <= part);
+        let (of_part, rest) = hashes.split_at(n);
+        hashes = rest;
+        set.clear();
+        write(&mut set, of_part.iter().map(|hash| hash << part_bits), rate_bits);
+        write_varint(out, set.len() as u64);
+        out.extend_from_slice(&set);
+    }
+}
+
+/// Whether a member with this hash may be in the sieve.
+///
+/// # Errors
+/// The bytes are no sieve.
+pub fn may_pass(mut sieve: &[u8], hash: u64) -> Result<bool, Invalid> {
+    let part_bits = u32::from(take(&mut sieve, 1)?[0]);
+    if part_bits > 40 {
+        return Err(Invalid("sieve has impossible parameters"));
+    }
+    for _ in 0..part_of(hash, part_bits) {
+        read_section(&mut sieve)?;
+    }
+    may_contain(read_section(&mut sieve)?, hash << part_bits)
+}
+
+fn part_of(hash: u64, part_bits: u32) -> u64 {
+    hash.checked_shr(64 - part_bits).unwrap_or(0)
 }
 
 /// Whether a member with this hash may be in the set.
@@ -170,7 +211,17 @@ mod tests {
 
         #[test]
         fn any_bytes_are_an_answer_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..60), hash: u64) {
-            let _ = may_contain(&bytes, hash);
+            let _ = (may_contain(&bytes, hash), may_pass(&bytes, hash));
+        }
+
+        #[test]
+        fn every_member_passes(mut hashes in proptest::collection::vec(any::<u64>(), 0..5_000), rate in 1u32..24) {
+            hashes.sort_unstable();
+            let mut sieve = Vec::new();
+            write_sieve(&mut sieve, &hashes, rate);
+            for &hash in &hashes {
+                prop_assert!(may_pass(&sieve, hash).expect("own bytes"));
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use model::time::{HOUR_NS, SECOND_NS};
 use model::{ContentHash, Signal, TenantId, TimeRange};
 
-use crate::kv::Key;
+use crate::kv::{Key, SortRange};
 
 /// How far a file may reach behind its least start and still be in an ordinary window.
 pub const WINDOW_REACH_NS: i64 = HOUR_NS;
@@ -81,6 +81,14 @@ impl Window {
         let days = days_of(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
         let first = days * 24 + hour.parse::<i64>().ok()?;
         Some(n.map_or(Self::Hour(first), |n| Self::Hours { first, n }))
+    }
+}
+
+/// Hours of a long window: a chunk of samples is full after a quarter of a day; of a trace, one read per day finds it.
+pub fn hours_of_long_window(signal: Signal) -> u8 {
+    match signal {
+        Signal::Metrics => 6,
+        Signal::Traces | Signal::Logs => 24,
     }
 }
 
@@ -172,12 +180,23 @@ impl FileKey {
         Some(Self { signal, level: level.parse().ok()?, min_start_ns, content: content.parse().ok()? })
     }
 
+    /// The sort key of the sieve of a merged file's traces: behind those of all items, in the same partition.
+    pub fn sieve_sort(&self) -> String {
+        format!("{SIEVE_PREFIX}{}", self.sort())
+    }
+
     /// The key of the index item of a file in `window`.
     pub fn index(&self, tenant: &TenantId, window: Window, layout: TableLayout) -> Key {
         let shard = self.content.0[0] % layout.shards.max(1);
         Key::new(window_partition(tenant, self.signal, window, shard), self.sort())
     }
 }
+
+/// What the sort keys of sieves begin with.
+pub const SIEVE_PREFIX: &str = "t#";
+
+/// The items of files in the partition of a window; sieves are behind them.
+pub const FILES: SortRange<'_> = SortRange { start: "", end: Some(":") };
 
 /// The partition with a share of a window's files.
 pub fn window_partition(tenant: &TenantId, signal: Signal, window: Window, shard: u8) -> String {

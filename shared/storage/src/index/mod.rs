@@ -3,6 +3,7 @@
 //! | partition | sort key | value |
 //! |---|---|---|
 //! | `<tenant>#traces#<window>#<shard>` | `<level>#<least start>#<content>` | [`Descriptor`] of a file |
+//! | `<tenant>#traces#<window>#<shard>` | `t#` and the sort key of a merged file | [`fingerprint::write_sieve`] of its traces |
 //! | `<tenant>#traces#windows` | `<window>` | when a writer named it last: the windows that have files |
 //! | `#tenants` | `<tenant>` | nothing: the tenants that have files |
 //! | `<tenant>#traces#services` | `=<service>` | [`names::Operations`] |
@@ -38,10 +39,11 @@ mod series;
 mod treated;
 mod window_item;
 
+pub(crate) use descriptor::trace_sieve;
 pub use descriptor::{Descriptor, MergedSpans, SpanUnit, Summary};
 pub use erasure::{Erasure, ErasureTarget};
 pub(crate) use item::{read_section, write_section};
-pub use keys::{FileKey, TableLayout, WINDOW_REACH_NS, Window};
+pub use keys::{FileKey, TableLayout, WINDOW_REACH_NS, Window, hours_of_long_window};
 pub use logs::{LogDescriptor, LogSummary, LogUnit, MergedLogs};
 pub use places::Places;
 pub(crate) use retired::{AfterGrace, MAX_HEIRS, split_retired, write_retired};

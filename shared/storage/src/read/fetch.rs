@@ -17,8 +17,8 @@ use crate::{Error, Result, Store};
 /// Chunks less than this apart are read in one go: a request costs as much as some hundred KB.
 const JOIN_GAP: u64 = 128 << 10;
 
-/// How many tasks read files at once.
-const CONCURRENT_TASKS: usize = 16;
+/// How many tasks read files at once, where nothing else is said.
+pub(super) const CONCURRENT_TASKS: usize = 16;
 
 /// Files of single requests that one task reads at most: a task costs as much as decoding one of them.
 const FILES_OF_A_TASK: usize = 8;
@@ -139,9 +139,10 @@ impl Portion for IndexedFile {
     }
 }
 
-/// What `work` makes of each portion, in their order; several at once, on all cores.
+/// What `work` makes of each portion, in their order; `n_at_once` tasks at once, on all cores.
 pub(super) fn each<P, T, F>(
     portions: Vec<P>,
+    n_at_once: usize,
     work: impl Fn(P) -> F + Send,
 ) -> impl Stream<Item = Result<T>> + Send
 where
@@ -164,7 +165,7 @@ where
         let all: Vec<F> = portions.into_iter().map(&work).collect();
         spawned(future::try_join_all(all))
     };
-    let done = stream::iter(tasks).map(run).buffered(CONCURRENT_TASKS);
+    let done = stream::iter(tasks).map(run).buffered(n_at_once);
     done.map_ok(|items| stream::iter(items.into_iter().map(Ok))).try_flatten()
 }
 

@@ -1,19 +1,22 @@
 //! Index items of windows, and which files may hold an answer.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
+use futures::future;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::search::{Condition, TraceSearch};
 use model::{ContentHash, Signal, TenantId, TimeRange};
 
 use crate::block::parquet::Invalid;
-use crate::index::{FileKey, Summary, Window, keys, split_retired, split_treated};
-use crate::kv::{Key, SortRange, range_all};
+use crate::index::{FileKey, Summary, Window, fingerprint, keys, split_retired, split_treated};
+use crate::kv::{Item, Key, SortRange, range_all};
 use crate::{Error, Result, Store};
 
 /// How many partitions of the index are read at once.
 const CONCURRENT_PARTITIONS: usize = 16;
+/// The same where all of them are read in one round: each has a page or two.
+const PARTITIONS_OF_A_ROUND: usize = 256;
 
 /// A file that the index names.
 #[derive(Debug, Clone)]
@@ -30,6 +33,8 @@ pub(crate) struct IndexedFile {
     pub(crate) into: Option<Vec<ContentHash>>,
     /// The policies that were applied to it.
     pub(crate) treatments: Vec<u64>,
+    /// The sieve of its traces that is beside the item; empty where there is none, or nobody asked for it.
+    sieve: Bytes,
 }
 
 impl IndexedFile {
@@ -39,6 +44,17 @@ impl IndexedFile {
     /// The item is corrupt.
     pub(crate) fn summary(&self) -> Result<Summary<'_>> {
         Summary::parse(&self.item).map_err(|err| self.corrupt(err))
+    }
+
+    /// Whether the trace whose id has this hash may be in the file.
+    ///
+    /// # Errors
+    /// The item is corrupt.
+    pub(super) fn may_have_trace(&self, summary: &Summary<'_>, hash: u64) -> Result<bool> {
+        let may_have = summary.may_have_trace(hash).and_then(|may_have| {
+            Ok(may_have && (self.sieve.is_empty() || fingerprint::may_pass(&self.sieve, hash)?))
+        });
+        may_have.map_err(|err| self.corrupt(err))
     }
 
     pub(crate) fn corrupt(&self, err: Invalid) -> Error {
@@ -72,6 +88,26 @@ pub(crate) async fn files(
     Ok(live(items(store, tenant, signal, windows).await?))
 }
 
+/// The files of spans in all windows, with sieves: of those that are `expected` in the same round as the list of windows,
+/// of any other after it. Also gives the list.
+///
+/// # Errors
+/// As the table.
+pub(crate) async fn files_of_all_windows(
+    store: &Store,
+    tenant: &TenantId,
+    expected: Vec<Window>,
+) -> Result<(Vec<IndexedFile>, Vec<Window>)> {
+    let read = |windows| read_round(store, tenant, windows);
+    let known = known_windows(store, tenant, Signal::Traces);
+    let (known, mut files) = future::try_join(known, read(expected.clone())).await?;
+    let left: Vec<Window> = known.iter().copied().filter(|window| !expected.contains(window)).collect();
+    if !left.is_empty() {
+        files.extend(read(left).await?);
+    }
+    Ok((live(files), known))
+}
+
 /// The files that are not merged into others that are all among these.
 pub(crate) fn live(mut files: Vec<IndexedFile>) -> Vec<IndexedFile> {
     if files.iter().any(|file| file.into.is_some()) {
@@ -92,6 +128,22 @@ pub(crate) async fn items(
     signal: Signal,
     windows: Vec<Window>,
 ) -> Result<Vec<IndexedFile>> {
+    read_partitions(store, tenant, signal, windows, keys::FILES, CONCURRENT_PARTITIONS).await
+}
+
+/// All items of files of spans in these windows, with sieves, in one round.
+async fn read_round(store: &Store, tenant: &TenantId, windows: Vec<Window>) -> Result<Vec<IndexedFile>> {
+    read_partitions(store, tenant, Signal::Traces, windows, SortRange::ALL, PARTITIONS_OF_A_ROUND).await
+}
+
+async fn read_partitions(
+    store: &Store,
+    tenant: &TenantId,
+    signal: Signal,
+    windows: Vec<Window>,
+    range: SortRange<'static>,
+    n_at_once: usize,
+) -> Result<Vec<IndexedFile>> {
     let shards = store.layout.shards.max(1);
     // Collected first: a lazy iterator of futures inside of a future keeps that from being `Send`.
     let partitions: Vec<_> = windows
@@ -100,14 +152,16 @@ pub(crate) async fn items(
             (0..shards).map(move |shard| keys::window_partition(tenant, signal, window, shard))
         })
         .map(|partition| async move {
-            let items = range_all(&*store.table, &partition, SortRange::ALL).await?;
+            let items = range_all(&*store.table, &partition, range).await?;
             Ok::<_, Error>((partition, items))
         })
         .collect();
-    let pages: Vec<_> =
-        stream::iter(partitions).buffer_unordered(CONCURRENT_PARTITIONS).try_collect().await?;
+    let pages: Vec<_> = stream::iter(partitions).buffer_unordered(n_at_once).try_collect().await?;
     let mut files = Vec::with_capacity(pages.iter().map(|(_, items)| items.len()).sum());
-    for (partition, items) in pages {
+    for (partition, mut items) in pages {
+        // Sieves are behind the items.
+        let n_items = items.partition_point(|(sort, _)| !sort.starts_with(keys::SIEVE_PREFIX));
+        let sieves: HashMap<String, Item> = items.split_off(n_items).into_iter().collect();
         for (sort, item) in items {
             let key = FileKey::parse(signal, &sort)
                 .ok_or_else(|| Error::corrupt(format!("index item {sort}"), "key is not a file's"))?;
@@ -115,12 +169,13 @@ pub(crate) async fn items(
             let value = item.value.slice(at..);
             let (treatments, at) = split_treated(&value);
             files.push(IndexedFile {
-                key,
                 item: value.slice(at..),
+                sieve: sieves.get(&key.sieve_sort()).map_or_else(Bytes::new, |sieve| sieve.value.clone()),
                 at: Key::new(partition.clone(), sort),
                 version: item.version,
                 into,
                 treatments,
+                key,
             });
         }
     }

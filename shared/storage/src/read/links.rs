@@ -77,7 +77,7 @@ async fn links_once(
             groups.iter().map(decode).collect::<Result<Vec<_>, _>>().map_err(|err| file.corrupt(err))
         }
     };
-    let mut decoded = std::pin::pin!(fetch::each(wanted, decode));
+    let mut decoded = std::pin::pin!(fetch::each(wanted, fetch::CONCURRENT_TASKS, decode));
     let mut calls = Calls::default();
     while let Some(groups) = decoded.try_next().await? {
         for columns in groups {

@@ -20,6 +20,7 @@ macro_rules! again_if_missing {
 }
 
 mod evaluate;
+mod expected;
 mod fetch;
 pub(crate) mod index;
 mod links;

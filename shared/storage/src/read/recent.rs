@@ -2,11 +2,14 @@
 //! refreshed mostly finds the same.
 //!
 //! Files never change, so what was decoded is right for ever; what nothing names any more is not asked for, and goes.
+//! Beside them lies which windows there were: see [`super::expected`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::{ContentHash, SpanColumns, TraceId};
+
+use super::expected::SeenWindows;
 
 /// Bytes that are kept, about.
 const CAPACITY_BYTES: usize = 32 << 20;
@@ -32,7 +35,13 @@ pub(super) struct Found {
 /// What was read last, in two generations: the younger one becomes the older one when it has half of what is kept, and
 /// what was not asked for meanwhile goes with that. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct RecentTraces(Arc<Mutex<Generations>>);
+pub struct RecentTraces(Arc<Recent>);
+
+#[derive(Debug, Default)]
+struct Recent {
+    traces: Mutex<Generations>,
+    windows: SeenWindows,
+}
 
 #[derive(Debug, Default)]
 struct Generations {
@@ -43,7 +52,7 @@ struct Generations {
 
 impl RecentTraces {
     pub(super) fn get(&self, place: &Place) -> Option<Found> {
-        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generations = self.0.traces.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = generations.young.get(place) {
             return Some(found.clone());
         }
@@ -53,7 +62,12 @@ impl RecentTraces {
     }
 
     pub(super) fn insert(&self, place: Place, found: Found) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place, found);
+        self.0.traces.lock().unwrap_or_else(PoisonError::into_inner).insert(place, found);
+    }
+
+    /// The windows that were there.
+    pub(super) fn windows(&self) -> &SeenWindows {
+        &self.0.windows
     }
 }
 

@@ -515,7 +515,7 @@ async fn each_of(
     }
     let (wanted, range_ms) = (question.wanted, (question.first_ms, question.last_ms));
     let labels = Arc::new(LabelReader::new(question.selectors));
-    let fetched = fetch::each(portions, |portion| {
+    let fetched = fetch::each(portions, fetch::CONCURRENT_TASKS, |portion| {
         let (asker, labels) = (asker.clone(), Arc::clone(&labels));
         async move { read_portion(&asker, portion, wanted, &labels).await }
     });

@@ -24,10 +24,16 @@ use crate::{Error, Result, Store};
 const FIRST_BATCH: usize = 8;
 /// How many files a search looks at between later such questions, at most.
 const LARGEST_BATCH: usize = 128;
+/// How many portions of files are read at once for whole traces: one for each day of two months.
+const PORTIONS_OF_A_ROUND: usize = 64;
+/// Units that lie end to end are read in one go, as long as they are no longer than this.
+const MAX_READ_BYTES: u64 = 2 << 20;
 /// A trace that a search finds is complete within so many hours around it; a trace by id, at any age.
 pub(super) const SEARCHED_TRACE_REACH_NS: i64 = 24 * HOUR_NS;
 
-/// The traces with these ids that exist, at any age, whole, in the order of `ids`.
+/// The traces with these ids that exist, at any age, whole, in the order of `ids`. `now_s`, seconds since the epoch, only
+/// says which windows are looked for before the list of them is read: with it a table and an object store are asked one
+/// round each.
 ///
 /// # Errors
 /// As the stores; over the limits.
@@ -35,19 +41,22 @@ pub async fn traces_by_id(
     store: &Store,
     tenant: &TenantId,
     ids: &[TraceId],
+    now_s: u64,
     limits: &Limits,
 ) -> Result<TraceSet> {
-    again_if_missing!(traces_by_id_once(store, tenant, ids, limits))
+    again_if_missing!(traces_by_id_once(store, tenant, ids, now_s, limits))
 }
 
 async fn traces_by_id_once(
     store: &Store,
     tenant: &TenantId,
     ids: &[TraceId],
+    now_s: u64,
     limits: &Limits,
 ) -> Result<TraceSet> {
-    let windows = index::known_windows(store, tenant, Signal::Traces).await?;
-    let files = index::files(store, tenant, Signal::Traces, windows).await?;
+    let expected = store.recent.windows().expected(tenant, now_s);
+    let (files, known) = index::files_of_all_windows(store, tenant, expected).await?;
+    store.recent.windows().see(tenant, known, now_s);
     gather(&Asker::new(store, tenant, limits.max_bytes), &files, ids, limits).await
 }
 
@@ -120,7 +129,7 @@ pub(super) async fn find(
         rest = later;
         batch = (batch * 2).min(LARGEST_BATCH);
         let now = now.iter().map(|&(_, file)| file.clone()).collect();
-        let found: Vec<_> = fetch::each(now, &matches).try_collect().await?;
+        let found: Vec<_> = fetch::each(now, fetch::CONCURRENT_TASKS, &matches).try_collect().await?;
         for (id, start_ns) in found.into_iter().flatten() {
             newest.entry(id).and_modify(|old| *old = start_ns.max(*old)).or_insert(start_ns);
         }
@@ -194,22 +203,24 @@ pub(super) async fn gather(
         async move { rows_of(&asker, &portion, &wanted).await }
     };
     let mut places: HashMap<TraceId, Vec<(u32, u32)>> = HashMap::new();
-    let mut decoded = std::pin::pin!(fetch::each(candidates, rows));
+    let mut decoded = std::pin::pin!(fetch::each(candidates, PORTIONS_OF_A_ROUND, rows));
     let mut set = TraceSet::default();
     let mut n_spans = 0;
-    while let Some(Found { columns, rows }) = decoded.try_next().await? {
-        n_spans += rows.len() as u64;
-        if n_spans > limits.max_spans {
-            return Err(Error::OverLimit { limit: limits.max_spans, unit: "spans" });
+    while let Some(found) = decoded.try_next().await? {
+        for Found { columns, rows } in found {
+            n_spans += rows.len() as u64;
+            if n_spans > limits.max_spans {
+                return Err(Error::OverLimit { limit: limits.max_spans, unit: "spans" });
+            }
+            if rows.is_empty() {
+                continue;
+            }
+            let block = set.blocks.len() as u32;
+            for &row in &*rows {
+                places.entry(columns.trace_id[row as usize]).or_default().push((block, row));
+            }
+            set.blocks.push(columns);
         }
-        if rows.is_empty() {
-            continue;
-        }
-        let block = set.blocks.len() as u32;
-        for &row in &*rows {
-            places.entry(columns.trace_id[row as usize]).or_default().push((block, row));
-        }
-        set.blocks.push(columns);
     }
     for id in ids {
         if let Some(spans) = places.remove(id) {
@@ -228,8 +239,8 @@ struct Portion {
 enum Rows {
     /// All of a file of one request.
     All(ChunkTable),
-    /// A unit of a merged file, at this place, and which of the traces it may have.
-    Unit(Range<u64>, Vec<TraceId>),
+    /// Units of a merged file that lie end to end, and which of the traces each may have.
+    Units(Vec<(Range<u64>, Vec<TraceId>)>),
 }
 
 impl fetch::Portion for Portion {
@@ -240,54 +251,88 @@ impl fetch::Portion for Portion {
 
 /// Adds the portions of a file that may have spans of a trace whose id has one of these hashes.
 fn portions_of(file: &IndexedFile, hashes: &[(u64, TraceId)], portions: &mut Vec<Portion>) -> Result<()> {
-    let corrupt = |err| file.corrupt(err);
     let summary = file.summary()?;
-    match summary.places().map_err(corrupt)? {
-        Places::OfRequest(table) => {
-            for &(hash, _) in hashes {
-                if summary.may_have_trace(hash).map_err(corrupt)? {
-                    portions.push(Portion { file: file.clone(), rows: Rows::All(table) });
-                    break;
-                }
-            }
+    let mut wanted = Vec::new();
+    for &(hash, id) in hashes {
+        if file.may_have_trace(&summary, hash)? {
+            wanted.push((hash, id));
         }
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut add = |rows| portions.push(Portion { file: file.clone(), rows });
+    match summary.places().map_err(|err| file.corrupt(err))? {
+        Places::OfRequest(table) => add(Rows::All(table)),
         Places::Merged(merged) => {
             let mut units: BTreeMap<u64, (Range<u64>, Vec<TraceId>)> = BTreeMap::new();
-            for &(hash, id) in hashes {
+            for (hash, id) in wanted {
                 for unit in merged.that_may_have(hash) {
                     units.entry(unit.start).or_insert_with(|| (unit, Vec::new())).1.push(id);
                 }
             }
-            for (place, mut ids) in units.into_values() {
+            for (_, ids) in units.values_mut() {
                 ids.sort_unstable();
-                portions.push(Portion { file: file.clone(), rows: Rows::Unit(place, ids) });
             }
+            end_to_end(units.into_values()).into_iter().for_each(|units| add(Rows::Units(units)));
         }
     }
     Ok(())
 }
 
+/// The units, by what is read in one go.
+fn end_to_end(
+    units: impl Iterator<Item = (Range<u64>, Vec<TraceId>)>,
+) -> Vec<Vec<(Range<u64>, Vec<TraceId>)>> {
+    let mut reads: Vec<Vec<(Range<u64>, Vec<TraceId>)>> = Vec::new();
+    for unit in units {
+        match reads.last_mut() {
+            Some(read)
+                if read[read.len() - 1].0.end == unit.0.start
+                    && unit.0.end - read[0].0.start <= MAX_READ_BYTES =>
+            {
+                read.push(unit);
+            }
+            _ => reads.push(vec![unit]),
+        }
+    }
+    reads
+}
+
 /// The columns of a portion, and which rows belong to one of the traces; without rows the columns are not decoded.
-async fn rows_of(asker: &Asker, portion: &Portion, wanted: &HashSet<TraceId>) -> Result<Found> {
+async fn rows_of(asker: &Asker, portion: &Portion, wanted: &HashSet<TraceId>) -> Result<Vec<Found>> {
     let file = &portion.file;
     match &portion.rows {
         Rows::All(table) => {
             let parts = asker.parts(file, table, Projection::ALL).await?;
-            rows_in(table, &parts, wanted).map_err(|err| file.corrupt(err))
+            Ok(vec![rows_in(table, &parts, wanted).map_err(|err| file.corrupt(err))?])
         }
-        Rows::Unit(unit, ids) => {
-            let place = Place { file: file.key.content, start: unit.start, ids: ids.clone() };
-            if let Some(found) = asker.recent().get(&place) {
-                return Ok(found);
+        Rows::Units(units) => {
+            let place = |(unit, ids): &(Range<u64>, Vec<TraceId>)| Place {
+                file: file.key.content,
+                start: unit.start,
+                ids: ids.clone(),
+            };
+            let kept: Vec<Option<Found>> =
+                units.iter().map(|unit| asker.recent().get(&place(unit))).collect();
+            if let Some(kept) = kept.into_iter().collect() {
+                return Ok(kept);
             }
-            let bytes = asker.range(file, unit.clone()).await?;
-            let head = spans::merged::read_head(&mut &*bytes, unit.start);
+            let (first, last) = (&units[0].0, &units[units.len() - 1].0);
             let mut parts = Parts::new();
-            parts.add(unit.start, bytes);
-            let found = head.and_then(|(_, table)| rows_in(&table, &parts, wanted));
-            let found = found.map_err(|err| file.corrupt(err))?;
-            asker.recent().insert(place, found.clone());
-            Ok(found)
+            let bytes = asker.range(file, first.start..last.end).await?;
+            parts.add(first.start, bytes.clone());
+            let mut all = Vec::with_capacity(units.len());
+            for unit in units {
+                let start = unit.0.start;
+                let mut head = bytes.get((start - first.start) as usize..).unwrap_or(&[]);
+                let found = spans::merged::read_head(&mut head, start)
+                    .and_then(|(_, table)| rows_in(&table, &parts, wanted))
+                    .map_err(|err| file.corrupt(err))?;
+                asker.recent().insert(place(unit), found.clone());
+                all.push(found);
+            }
+            Ok(all)
         }
     }
 }

@@ -162,7 +162,7 @@ pub(super) async fn ask(store: &Store, model: &Model, what: &str) {
     // What was read before would hide what is missing now.
     let store = &Store { recent: read::RecentTraces::default(), ..store.clone() };
     let ids: Vec<TraceId> = (1..=N_TRACES).map(|n| TraceId([n; 16])).collect();
-    let found = read::traces_by_id(store, &tenant(), &ids, &Limits::default()).await.expect(what);
+    let found = read::traces_by_id(store, &tenant(), &ids, NOW_S, &Limits::default()).await.expect(what);
     let mut spans: Vec<Span> = Vec::new();
     for trace in &found.traces {
         spans.extend(found.spans(trace).map(|span| {

@@ -55,8 +55,9 @@ fn spans_with_large_attributes_are_merged_by_few() {
         assert_bounded(&run(&store, &real(), NOW_S).await.expect("memory"));
         let ids: Vec<TraceId> = (0..N_INPUTS).map(|request| TraceId([request as u8 + 1; 16])).collect();
         for id in ids {
-            let found =
-                read::traces_by_id(&store, &tenant(), &[id], &Limits::default()).await.expect("memory");
+            let found = read::traces_by_id(&store, &tenant(), &[id], NOW_S, &Limits::default())
+                .await
+                .expect("memory");
             let span = found.spans(&found.traces[0]).next().expect("a span");
             let n_bytes: usize = span
                 .attributes()

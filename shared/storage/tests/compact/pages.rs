@@ -43,7 +43,7 @@ async fn write(writer: &Writer, random: &mut Random, first_ns: i64, n_traces: u6
 /// The places of all traces, by looking at each of their spans.
 async fn expected(store: &Store, search: &TraceSearch, n_traces: u64) -> Vec<(i64, TraceId)> {
     let ids: Vec<TraceId> = (1..=u128::from(n_traces)).map(|id| TraceId(id.to_be_bytes())).collect();
-    let set = read::traces_by_id(store, &tenant(), &ids, &Limits::default()).await.expect("memory");
+    let set = read::traces_by_id(store, &tenant(), &ids, NOW_S, &Limits::default()).await.expect("memory");
     let mut places: Vec<(i64, TraceId)> = Vec::new();
     for trace in &set.traces {
         let matches = set.spans(trace).filter(|span| {
@@ -102,7 +102,7 @@ fn pages_have_each_trace_once_whatever_happens_between_them() {
                 assert!(page.set.traces.len() <= limit);
                 assert!(page.next.is_none() || page.set.traces.len() == limit, "pages are full");
                 let whole: Vec<TraceId> = page.set.traces.iter().map(|trace| trace.trace_id).collect();
-                let by_id = read::traces_by_id(&store, &tenant(), &whole, &Limits::default()).await;
+                let by_id = read::traces_by_id(&store, &tenant(), &whole, NOW_S, &Limits::default()).await;
                 for (trace, other) in page.set.traces.iter().zip(by_id.expect("memory").traces) {
                     assert_eq!(trace.spans.len(), other.spans.len(), "whole traces");
                 }

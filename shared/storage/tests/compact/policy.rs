@@ -102,7 +102,7 @@ async fn stored(store: &Store, traces: &[Sent]) -> storage::Result<BTreeMap<Trac
     let mut stored: BTreeMap<TraceId, Vec<String>> = BTreeMap::new();
     for traces in traces.chunks(500) {
         let ids: Vec<TraceId> = traces.iter().map(|trace| trace.id).collect();
-        let set = read::traces_by_id(store, &tenant(), &ids, &Limits::default()).await?;
+        let set = read::traces_by_id(store, &tenant(), &ids, NOW_S, &Limits::default()).await?;
         for trace in &set.traces {
             let states = set.spans(trace).map(|span| span.fields().trace_state.to_owned());
             stored.insert(trace.trace_id, states.collect());
@@ -316,7 +316,7 @@ fn a_huge_trace_stays_for_its_last_span() {
             Settings { rules: compact::Rules::default(), ..everything_by("errors;rest=0%;after=1h") };
         let report = run(&store, &settings, NOW_S).await.expect("memory");
         assert_eq!((report.failed, report.dropped), (0, 240), "{report:?}");
-        let found = read::traces_by_id(&store, &tenant(), &[huge, other], &Limits::default()).await;
+        let found = read::traces_by_id(&store, &tenant(), &[huge, other], NOW_S, &Limits::default()).await;
         let sizes: Vec<usize> = found.expect("memory").traces.iter().map(|trace| trace.spans.len()).collect();
         assert_eq!(sizes, [11_760]);
     });

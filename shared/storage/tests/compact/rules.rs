@@ -75,7 +75,7 @@ async fn send(store: &Store, numbers: std::ops::Range<u8>) {
 /// Kinds of traces that are there, with two spans each, and jobs of series.
 async fn stored(store: &Store) -> (BTreeSet<&'static str>, BTreeSet<String>) {
     let ids: Vec<TraceId> = (1..=30).map(|n| TraceId([n; 16])).collect();
-    let found = read::traces_by_id(store, &tenant(), &ids, &Limits::default()).await.expect("memory");
+    let found = read::traces_by_id(store, &tenant(), &ids, NOW_S, &Limits::default()).await.expect("memory");
     let mut kinds = BTreeSet::new();
     for trace in &found.traces {
         assert_eq!(trace.spans.len(), 2, "traces are whole");

@@ -8,11 +8,11 @@
 //! ```
 //! The columns are those of files of one request, so that all that reads these reads a unit too. Rows are sorted by the
 //! [`hash_id`] of their trace, then by trace, start and span: hashed, so that any scheme of ids spreads evenly and 32 bits
-//! tell where a unit begins. A trace lies in one unit, or in a few that follow each other. Whoever looks for a trace reads
-//! one unit in one range, its head included; whoever searches reads both directories, then blocks of the [`search`]
+//! tell where a unit begins. A trace lies in one unit, or, if it is large, in a few that follow each other. Whoever looks
+//! for a trace reads one unit in one range, its head included; whoever searches reads both directories, then blocks of the [`search`]
 //! section, and then units that these name. All this lies between the chunks, where readers of Parquet do not look.
 //!
-//! The file's metadata has `spandrel.layout` = `spans/2`.
+//! The file's metadata has `spandrel.layout` = `spans/3`; in `spans/2` units end anywhere between two spans.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -28,14 +28,17 @@ use crate::block::parquet::Invalid;
 use crate::block::parquet::file::{self, RowGroup};
 use crate::block::parquet::write::ChunkWriter;
 use crate::block::parts;
-use crate::index::fingerprint::{hash_id, mix};
-use crate::index::{Descriptor, MergedSpans, SpanUnit};
+use crate::index::fingerprint::{hash_id, may_pass, mix};
+use crate::index::{Descriptor, MergedSpans, SpanUnit, trace_sieve};
 
 /// The layout's name in a file's metadata, under the key `spandrel.layout`.
-pub const LAYOUT: &str = "spans/2";
+pub const LAYOUT: &str = "spans/3";
 
-/// Rows of a unit: few, because a trace costs the decoding of one; many, because each repeats resources and names.
+/// Rows of a unit: few, because a trace costs the decoding of one; many, because each repeats resources and names. The
+/// trace with the last of them is not cut.
 const UNIT_ROWS: usize = 4096;
+/// Rows with which a unit is closed within a trace.
+const MAX_UNIT_ROWS: usize = 2 * UNIT_ROWS;
 /// A unit is closed when its columns take as much memory, however few rows those are.
 const UNIT_MEMORY_BYTES: usize = 4 << 20;
 
@@ -51,6 +54,8 @@ pub struct WrittenSpans {
     pub bytes: Bytes,
     /// What planning needs to know of it.
     pub descriptor: Descriptor,
+    /// The sieve of its traces, where they are too many for its item.
+    pub many_traces: Vec<u8>,
 }
 
 /// Writes a merged file from rows that come in order. Memory: one unit and the finished bytes.
@@ -67,6 +72,9 @@ pub struct SpanWriter {
     descriptor: Option<Descriptor>,
     services: BTreeSet<String>,
     operations: HashSet<u64, foldhash::fast::FixedState>,
+    /// Hashes of the traces, ascending.
+    trace_hashes: Vec<u64>,
+    last_trace: Option<TraceId>,
 }
 
 impl SpanWriter {
@@ -85,6 +93,8 @@ impl SpanWriter {
             descriptor: None,
             services: BTreeSet::new(),
             operations: HashSet::default(),
+            trace_hashes: Vec::new(),
+            last_trace: None,
         }
     }
 
@@ -105,8 +115,12 @@ impl SpanWriter {
         self.columns.is_empty() && self.units.is_empty()
     }
 
-    fn is_unit_full(&self) -> bool {
-        self.columns.len() >= UNIT_ROWS || self.columns.memory_bytes() - self.kept_bytes >= UNIT_MEMORY_BYTES
+    /// Whether the unit is closed before a span of this trace.
+    fn is_unit_full(&self, next: TraceId) -> bool {
+        let rows = self.columns.len();
+        rows >= MAX_UNIT_ROWS
+            || rows >= UNIT_ROWS && self.columns.trace_id.last() != Some(&next)
+            || self.columns.memory_bytes() - self.kept_bytes >= UNIT_MEMORY_BYTES
     }
 
     fn close_unit(&mut self) {
@@ -126,6 +140,11 @@ impl SpanWriter {
         self.units.push(SpanUnit { rows: columns.len() as u64, first_hash, len });
         self.groups.push(RowGroup { n_rows: columns.len() as u64, chunks });
         self.search.push_unit(&columns);
+        for trace in columns.trace_id.chunk_by(|a, b| a == b).map(|trace| trace[0]) {
+            if self.last_trace.replace(trace) != Some(trace) {
+                self.trace_hashes.push(hash_id(&trace.0));
+            }
+        }
         self.describe(&columns);
         columns.clear();
         self.kept_bytes = columns.memory_bytes();
@@ -161,13 +180,17 @@ impl SpanWriter {
         };
         let (directory, search) = (append(&self.directory), append(&search_directory));
         file::write_footer(&mut out, NODES, &LEAVES, &self.groups, &[("spandrel.layout", LAYOUT)]);
+        let last_hash = self.trace_hashes.last().map_or(u32::MAX, |hash| (hash >> 32) as u32);
         descriptor.merge(
             out.len() as u64,
-            MergedSpans { units: self.units, directory, search },
+            MergedSpans { units: self.units, directory, search, last_hash },
             &self.services,
             self.operations.into_iter().collect(),
+            &self.trace_hashes,
         );
-        Some(WrittenSpans { bytes: Bytes::from(out), descriptor })
+        let are_many = descriptor.traces.is_empty();
+        let many_traces = if are_many { trace_sieve(&self.trace_hashes) } else { Vec::new() };
+        Some(WrittenSpans { bytes: Bytes::from(out), descriptor, many_traces })
     }
 }
 
@@ -311,7 +334,7 @@ impl SpanMerge {
     pub fn write(&mut self, writer: &mut SpanWriter, target_bytes: usize) -> bool {
         while let Some(key) = self.peek() {
             let is_new = self.alike.0 != Some(key);
-            if is_new && writer.is_unit_full() {
+            if is_new && writer.is_unit_full(key.1) {
                 writer.close_unit();
                 self.alike = (None, Vec::new());
                 if writer.len() >= target_bytes {
@@ -394,6 +417,9 @@ pub fn verify(bytes: &Bytes, descriptor: &Descriptor) -> Result<(), Invalid> {
             if hash < before {
                 return Err(Invalid("rows are not in order"));
             }
+            if hash != before && !descriptor.traces.is_empty() && !may_pass(&descriptor.traces, hash)? {
+                return Err(Invalid("item lacks a trace"));
+            }
             before = hash;
         }
         for &start_ns in &columns.start_ns {
@@ -417,7 +443,11 @@ pub fn verify(bytes: &Bytes, descriptor: &Descriptor) -> Result<(), Invalid> {
     if checksum != 0 {
         return Err(Invalid("blocks have other spans than units"));
     }
-    let is_sound = n_rows == descriptor.rows && bytes.len() as u64 == descriptor.size && directory.is_empty();
+    let ends_there = (before >> 32) as u32 <= merged.last_hash;
+    let is_sound = n_rows == descriptor.rows
+        && bytes.len() as u64 == descriptor.size
+        && directory.is_empty()
+        && ends_there;
     if is_sound { Ok(()) } else { Err(Invalid("file is not what its item says")) }
 }
 
