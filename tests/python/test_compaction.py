@@ -639,15 +639,16 @@ def test_metrics_count_what_was_merged(tmp_path):
         assert server.metric("spandrel_compact_passes_total") == 0
     with Server(tmp_path / "data", "--compact-interval-ms", 100, env={"SPANDREL_COMPACT_GRACE_S": "0"}) as server:
         files = lambda kind: server.metric("spandrel_compact_files_total", kind=kind)
-        wait_until(lambda: files("deleted") == 2)
-        assert (files("input"), files("output")) == (2, 1)
-        assert server.metric("spandrel_compact_merges_total") == 1
-        assert server.metric("spandrel_compact_rows_total", kind="written") == 7
+        # Two within their hour, what they became into its day.
+        wait_until(lambda: files("deleted") == 3)
+        assert (files("input"), files("output")) == (3, 2)
+        assert server.metric("spandrel_compact_merges_total") == 2
+        assert server.metric("spandrel_compact_rows_total", kind="written") == 14
         assert server.metric("spandrel_compact_rows_total", kind="duplicate") == 3
         assert server.metric("spandrel_compact_failures_total") == 0
         page = requests.get(server.http + "/metrics", timeout=10).text
         (puts,) = re.findall(r'^spandrel_storage_calls_total\{function="compact",[^}]*call="object_put"\} (\d+)$', page, re.MULTILINE)
-        assert int(puts) == 1
+        assert int(puts) == 2
     with Server(tmp_path / "off", *NEVER) as server:
         assert "spandrel_compact" not in requests.get(server.http + "/metrics", timeout=10).text
 

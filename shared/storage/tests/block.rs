@@ -209,9 +209,13 @@ fn traces_of_a_merged_file_are_in_its_sieve() {
         let item = written.descriptor.encode();
         let summary = Summary::parse(&item).expect("own bytes");
         let are_many = n_traces > 4_096;
-        let may_have = |i| match are_many {
-            true => storage::index::fingerprint::may_pass(&written.many_traces, hash(i)).expect("own bytes"),
-            false => summary.may_have_trace(hash(i)).expect("own bytes"),
+        let may_have = |i| {
+            let may_have = if are_many {
+                storage::index::fingerprint::may_pass(&written.many_traces, hash(i))
+            } else {
+                summary.may_have_trace(hash(i))
+            };
+            may_have.expect("own bytes")
         };
         assert_eq!(written.many_traces.is_empty(), !are_many);
         assert!((0..n_traces as u128).all(may_have));

@@ -72,7 +72,9 @@ impl Gate {
     fn open(&self) -> bool {
         let waiting = std::mem::take(&mut *self.waiting.lock().expect("a lock"));
         let is_any = !waiting.is_empty();
-        waiting.into_iter().for_each(|sender| sender.send(()).expect("it waits"));
+        for sender in waiting {
+            sender.send(()).expect("it waits");
+        }
         is_any
     }
 }

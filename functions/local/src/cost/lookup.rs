@@ -151,6 +151,7 @@ pub(super) fn report(args: &Args) -> Report {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "whole numbers are exact")]
 mod tests {
     use super::*;
 

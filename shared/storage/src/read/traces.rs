@@ -274,7 +274,9 @@ fn portions_of(file: &IndexedFile, hashes: &[(u64, TraceId)], portions: &mut Vec
             for (_, ids) in units.values_mut() {
                 ids.sort_unstable();
             }
-            end_to_end(units.into_values()).into_iter().for_each(|units| add(Rows::Units(units)));
+            for units in end_to_end(units.into_values()) {
+                add(Rows::Units(units));
+            }
         }
     }
     Ok(())
