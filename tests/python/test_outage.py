@@ -54,7 +54,9 @@ class Unreliable:
             def log_message(self, *_):
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        # A question by id asks for all windows at once.
+        listener = type("Listener", (ThreadingHTTPServer,), {"request_queue_size": 256})
+        self.server = listener(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 

@@ -4,7 +4,8 @@
 //! what the list names besides after it: the guess costs or saves time, and never says what there is.
 //!
 //! Whoever never asked expects what compaction leaves: a long window for each of the last days, and hours since the last
-//! day that may not be merged. Whoever asked before expects what was there, and what has begun since.
+//! day that may not be merged; of several that ask at once only the first, so that not each opens that many connections.
+//! Whoever asked before expects what was there, and what has begun since.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -34,8 +35,10 @@ struct Seen {
 impl SeenWindows {
     /// The windows that a question at this time expects, seconds since the epoch.
     pub(super) fn expected(&self, tenant: &TenantId, now_s: u64) -> Vec<Window> {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        expected(seen.get(tenant), now_s).into_iter().collect()
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let windows = expected(seen.get(tenant), now_s).into_iter().collect();
+        seen.entry(tenant.clone()).or_insert(Seen { windows: Vec::new(), at_s: now_s });
+        windows
     }
 
     /// Notes the windows that there were at a time.
@@ -80,6 +83,15 @@ mod tests {
             assert!(windows.contains(&Window::of_hours(480_010 - 24 * day, 24)), "{day}");
         }
         assert_eq!(expected(None, 0).len(), windows.len(), "at any time");
+    }
+
+    #[test]
+    fn of_several_that_ask_at_once_the_first_guesses() {
+        let (windows, tenant) = (SeenWindows::default(), TenantId::default_tenant());
+        assert_eq!(windows.expected(&tenant, 480_010 * 3600).len(), 1 + 29 + 33);
+        assert_eq!(windows.expected(&tenant, 480_010 * 3600).len(), 1 + 2);
+        windows.see(&tenant, vec![Window::Hour(7)], 480_010 * 3600);
+        assert_eq!(windows.expected(&tenant, 480_010 * 3600).len(), 1 + 1 + 2);
     }
 
     #[test]
