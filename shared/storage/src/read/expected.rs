@@ -37,6 +37,9 @@ impl SeenWindows {
     pub(super) fn expected(&self, tenant: &TenantId, now_s: u64) -> Vec<Window> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let windows = expected(seen.get(tenant), now_s).into_iter().collect();
+        if seen.len() >= MAX_TENANTS && !seen.contains_key(tenant) {
+            seen.clear();
+        }
         seen.entry(tenant.clone()).or_insert(Seen { windows: Vec::new(), at_s: now_s });
         windows
     }
@@ -44,9 +47,6 @@ impl SeenWindows {
     /// Notes the windows that there were at a time.
     pub(super) fn see(&self, tenant: &TenantId, windows: Vec<Window>, at_s: u64) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= MAX_TENANTS && !seen.contains_key(tenant) {
-            seen.clear();
-        }
         seen.insert(tenant.clone(), Seen { windows, at_s });
     }
 }
