@@ -273,6 +273,13 @@ mod tests {
         let router = Router::new()
             .route("/ok", get(|| async { "fine" }))
             .route("/big", get(|| async { "x".repeat(5000) }))
+            .route(
+                "/pieces",
+                get(async || {
+                    let pieces = (0..500).map(|number| Ok::<_, std::io::Error>(format!("{number:010}")));
+                    Body::from_stream(futures::stream::iter(pieces))
+                }),
+            )
             .route("/panic", get(|| async { if true { panic!("boom") } else { "never" } }))
             .route("/slow", get(|| async { std::future::pending::<&str>().await }));
         Door::new(router, plain_failure).below("/base/")
@@ -325,6 +332,20 @@ mod tests {
         assert_eq!(ask("/big", &[]).await.2.len(), 5000);
         assert_eq!(ask("/big", &[("accept-encoding", "gzip;q=0")]).await.2.len(), 5000);
         assert_eq!(ask("/ok", &[("accept-encoding", "gzip")]).await.2, b"fine");
+    }
+
+    #[tokio::test]
+    async fn answers_in_pieces_are_compressed_as_they_come() {
+        use std::io::Read as _;
+        let (_, headers, body) = ask("/pieces", &[("accept-encoding", "gzip")]).await;
+        assert_eq!(
+            (&headers["content-encoding"], &headers["vary"]),
+            (&HeaderValue::from_static("gzip"), &HeaderValue::from_static("accept-encoding"),)
+        );
+        let mut plain = Vec::new();
+        flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).expect("gzip");
+        assert!(body.len() < 2000, "{}", body.len());
+        assert_eq!(plain, ask("/pieces", &[]).await.2);
     }
 
     #[tokio::test]

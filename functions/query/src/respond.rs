@@ -1,10 +1,16 @@
 //! Bodies of answers. Compression is the door's.
 
+use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
 
 /// A JSON answer.
 pub(crate) fn json(status: StatusCode, body: String) -> Response {
+    json_body(status, Body::from(body))
+}
+
+/// A JSON answer whose text may come in pieces.
+pub(crate) fn json_body(status: StatusCode, body: Body) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 

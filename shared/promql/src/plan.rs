@@ -44,7 +44,7 @@ pub fn plan(query: &str, expr: &Expr, params: &QueryParams) -> Plan {
 }
 
 impl Plan {
-    /// What to fetch, in the order in which [`crate::evaluate()`] takes it.
+    /// What to fetch, numbered as [`crate::evaluate()`] asks for it.
     pub fn needs(&self) -> &[Need] {
         &self.needs
     }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use model::{Labels, NativeHistogram};
+use model::series::SeriesView;
+use model::{Labels, NativeHistogram, Series};
 
 /// When a query is evaluated, and how much it may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +50,38 @@ pub enum Error {
     /// It needs more memory than allowed. Prometheus' words.
     #[error("query processing would load too many samples into memory in query execution")]
     TooManySamples,
+    /// Series cannot be read. The words of whoever has them.
+    #[error("{0}")]
+    Unread(String),
     /// Whoever asked does not wait any longer.
     #[error("query timed out in expression evaluation")]
     Cancelled,
+}
+
+/// The series of each of [`Plan::needs`](crate::Plan::needs), one at a time: the engine keeps what it makes of a series,
+/// not its samples, so that whoever has them packed may unpack one after the other.
+pub trait Data {
+    /// How many series a need has at most.
+    fn n_series(&self, need: usize) -> usize;
+
+    /// Hands each series of a need to `take`, whose samples ascend by time; the same ones each time.
+    ///
+    /// # Errors
+    /// The first of `take`; a series cannot be read.
+    fn each(&self, need: usize, take: &mut Take<'_>) -> Result<(), Error>;
+}
+
+/// What looks at a series.
+pub type Take<'a> = dyn FnMut(SeriesView<'_>) -> Result<(), Error> + 'a;
+
+impl Data for Vec<Vec<Series>> {
+    fn n_series(&self, need: usize) -> usize {
+        self.get(need).map_or(0, Vec::len)
+    }
+
+    fn each(&self, need: usize, take: &mut Take<'_>) -> Result<(), Error> {
+        self.get(need).into_iter().flatten().try_for_each(|series| take(series.view()))
+    }
 }
 
 /// A value at a time.

@@ -106,7 +106,7 @@ fn push_samples(series: &mut Series, text: &str, step_ms: i64) {
         // A marker's bits do not survive arithmetic.
         values.extend((0..=times).map(|i| Some(Ok(if i == 0 { first } else { first + i as f64 * step }))));
     }
-    let mut times = series.time_ms.to_vec();
+    let mut times = std::mem::take(&mut series.time_ms);
     for (i, value) in values.into_iter().enumerate() {
         let time_ms = i as i64 * step_ms;
         match value {
@@ -120,7 +120,7 @@ fn push_samples(series: &mut Series, text: &str, step_ms: i64) {
             }
         }
     }
-    series.time_ms = times.into();
+    series.time_ms = times;
 }
 
 /// Labels of `name{label="value"}`, as an expression has them.

@@ -456,6 +456,24 @@ fn questions_over_a_limit_are_refused() {
 }
 
 #[test]
+fn deltas_between_two_steps_count() {
+    let samples: Vec<(i64, f64)> = (1..=40).map(|time_ms| (time_ms, 1.0)).collect();
+    let batch = batch_of(&[counter(&[("__name__", "x")], Temporality::Delta, &samples)]);
+    wait(async {
+        let store = memory();
+        write(&store, std::slice::from_ref(&batch)).await;
+        let steps = Some(read::Steps { first_ms: 10, step_ms: 10 });
+        let selection = Selection { matchers: all_of("x"), start_ms_exclusive: 0, end_ms: 40, steps };
+        let found =
+            read::select(&store, &tenant(), &[selection], &SeriesLimits::default()).await.expect("memory");
+        assert_eq!(
+            (&*found[0][0].time_ms, &*found[0][0].value),
+            (&[10, 20, 30, 40][..], &[10.0, 20.0, 30.0, 40.0][..])
+        );
+    });
+}
+
+#[test]
 fn the_same_request_again_is_stored_once() {
     let batch = batch_of(&[counter(&[("__name__", "x")], Temporality::Delta, &[(1, 1.0)])]);
     wait(async {

@@ -297,7 +297,7 @@ mod tests {
             NativeHistogram { count: 3.0, sum: 1.5, positive: buckets, ..NativeHistogram::default() };
         let series = |name: &str| Series {
             labels: Labels::from_pairs([("__name__", name)]),
-            time_ms: vec![1, 2].into(),
+            time_ms: vec![1, 2],
             value: vec![0.5, f64::from_bits(STALE_BITS)],
             histograms: vec![HistogramSample {
                 time_ms: 3,

@@ -7,6 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use futures::{StreamExt as _, stream};
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body as _;
@@ -30,13 +31,18 @@ pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// `response` compressed, or as it is when it is short, compressed already, of a compressed type, or a stream.
+/// `response` compressed, or as it is when it is short, compressed already or of a compressed type.
 pub(super) async fn gzip(response: Response) -> Response {
-    let bytes = response.body().size_hint().exact().unwrap_or(0);
-    if bytes < MIN_BYTES || !is_compressible(response.headers()) {
+    let n_bytes = response.body().size_hint().exact();
+    if n_bytes.is_some_and(|n_bytes| n_bytes < MIN_BYTES) || !is_compressible(response.headers()) {
         return response;
     }
     let (mut parts, body) = response.into_parts();
+    if n_bytes.is_none() {
+        parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        parts.headers.append(VARY, HeaderValue::from_static("accept-encoding"));
+        return Response::from_parts(parts, compress_pieces(body));
+    }
     let Ok(plain) = axum::body::to_bytes(body, usize::MAX).await else {
         // A body of known length lies in memory and does not fail.
         return Response::from_parts(parts, Body::empty());
@@ -65,6 +71,24 @@ fn is_compressible(headers: &HeaderMap) -> bool {
         .iter()
         .any(|packed| content_type.starts_with(packed) && !content_type.starts_with("image/svg"));
     !headers.contains_key(CONTENT_ENCODING) && !is_packed
+}
+
+/// A body of unknown length, compressed piece by piece as it is sent.
+fn compress_pieces(body: Body) -> Body {
+    let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let pieces = stream::try_unfold(Some((body.into_data_stream(), encoder)), async |state| {
+        let Some((mut plain, mut encoder)) = state else { return Ok(None) };
+        while let Some(piece) = plain.next().await {
+            encoder.write_all(&piece?).map_err(axum::Error::new)?;
+            let compressed = std::mem::take(encoder.get_mut());
+            if !compressed.is_empty() {
+                return Ok(Some((Bytes::from(compressed), Some((plain, encoder)))));
+            }
+        }
+        let compressed = encoder.finish().map_err(axum::Error::new)?;
+        Ok::<_, axum::Error>(Some((Bytes::from(compressed), None)))
+    });
+    Body::from_stream(pieces)
 }
 
 /// Empty if it did not work, which writing into memory always does.

@@ -15,10 +15,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{Series, TenantId};
+use model::TenantId;
 use promql::{Answer, Expr, Plan, Points, QueryParams, Value};
 use storage::Store;
-use storage::read::{SeriesFiles, SeriesLimits};
+use storage::read::{Selected, SeriesFiles, SeriesLimits};
 
 use super::error::Error;
 use super::query::{evaluate_plan, selections_of};
@@ -128,7 +128,7 @@ pub(super) async fn answer(question: &Question<'_>, results: &Results) -> Result
             results.note_whole(&cut.key);
             return Ok(None);
         }
-        let data = Arc::new(selected.series);
+        let data = Arc::new(selected);
         let Some((part, n_of_part)) = question.evaluate(&data, steps).await else { return Ok(None) };
         n_samples += n_of_part;
         n_evaluated_steps += steps.n(params.step_ms);
@@ -184,7 +184,7 @@ impl Cut {
         results: &Results,
         run: Range<usize>,
         part: &Part,
-        data: &Arc<Vec<Vec<Series>>>,
+        data: &Arc<Selected>,
     ) {
         for at in run {
             let place = self.places[at];
@@ -212,7 +212,7 @@ impl Question<'_> {
     }
 
     /// What `data` gives at some of its steps, and how many samples it has; `None` if that fails.
-    async fn evaluate(&self, data: &Arc<Vec<Vec<Series>>>, steps: Steps) -> Option<(Part, u64)> {
+    async fn evaluate(&self, data: &Arc<Selected>, steps: Steps) -> Option<(Part, u64)> {
         let answer = evaluate_plan(self.plan(steps), Arc::clone(data), self.deadline).await.ok()?;
         let n_samples = answer.n_samples;
         Some((Part::of(answer)?, n_samples))

@@ -26,6 +26,9 @@ pub(super) enum Error {
     /// Storage failed; the client is told nothing of the inside.
     #[error("storage failed; ask again")]
     Storage(#[source] storage::Error),
+    /// What storage gave cannot be read.
+    #[error("storage failed; ask again")]
+    Unread(String),
 }
 
 impl Error {
@@ -35,7 +38,7 @@ impl Error {
             Self::BadData(_) => ("bad_data", StatusCode::BAD_REQUEST),
             Self::Execution(_) => ("execution", StatusCode::UNPROCESSABLE_ENTITY),
             Self::Timeout(_) => ("timeout", StatusCode::SERVICE_UNAVAILABLE),
-            Self::Storage(_) => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Storage(_) | Self::Unread(_) => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
 
@@ -58,6 +61,7 @@ impl From<promql::Error> for Error {
     fn from(error: promql::Error) -> Self {
         match error {
             promql::Error::Cancelled => Self::Timeout("expression evaluation"),
+            promql::Error::Unread(why) => Self::Unread(why),
             other => Self::Execution(other.to_string()),
         }
     }

@@ -4,17 +4,20 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
-use model::Series;
-use promql::{Plan, QueryParams, Sample, Value};
-use storage::read::{self, Selection, SeriesLimits, Steps};
+use model::Labels;
+use promql::{Plan, Points, QueryParams, Sample, Take, Value};
+use storage::read::{self, Room, Selected, Selection, SeriesLimits, Steps};
 
-use super::answer::Answer;
+use super::answer::{Answer, Pieces};
 use super::blocks::{self, Answered, Question};
 use super::error::Error;
 use super::params::{self, ParamError};
 use super::results::Results;
 use super::{Call, json, tree};
 use crate::form::Form;
+
+/// Of a long answer as much is written at once, or a series if that is longer.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// `GET, POST /api/v1/query`.
 pub(super) async fn instant(call: Call) -> Result<Answer, Error> {
@@ -64,21 +67,22 @@ async fn evaluate(call: Call, mut params: QueryParams, limit: Option<usize>) -> 
     };
     let Answered { answer, fetched, n_cached_steps } = answer(&question, call.results.as_deref()).await?;
     let stats = call.form.first("stats");
-    let mut out = String::new();
-    let is_truncated = render(&mut out, &answer.value, params.start_ms, limit);
+    let mut end = String::new();
     if !stats.is_empty() {
         let seconds = started.elapsed().as_secs_f64();
         let fetch_seconds = fetched.as_secs_f64();
         let evaluate_seconds = seconds - fetch_seconds;
         write!(
-            out,
+            end,
             r#","stats":{{"timings":{{"evalTotalTime":{seconds:.9},"resultSortTime":0,"queryPreparationTime":{fetch_seconds:.9},"innerEvalTime":{evaluate_seconds:.9},"execQueueTime":0,"execTotalTime":{seconds:.9}}},"samples":{{"totalQueryableSamples":{n},"peakSamples":{n}}},"cachedSteps":{n_cached_steps}}}"#,
             n = answer.n_samples
         )
         .expect("invariant: writing to a String does not fail");
     }
-    out.push('}');
-    Ok(Answer::data(out).remarked(answer.warnings, answer.infos).truncated(is_truncated))
+    end.push('}');
+    let (rendered, is_truncated) = render(answer.value, params.start_ms, limit);
+    let data = Answer::pieces(Box::new(rendered.chain(std::iter::once(end))));
+    Ok(data.remarked(answer.warnings, answer.infos).truncated(is_truncated))
 }
 
 /// The answer: of a range query by parts, if parts of it are kept and it allows that.
@@ -90,7 +94,8 @@ async fn answer(question: &Question<'_>, results: Option<&Results>) -> Result<An
     }
     let plan = promql::plan(question.query, question.expr, &question.params);
     let started = Instant::now();
-    let data = read::select(question.store, question.tenant, &selections_of(&plan), question.limits).await?;
+    let selections = selections_of(&plan);
+    let data = read::select_packed(question.store, question.tenant, &selections, question.limits).await?;
     let fetched = started.elapsed();
     let answer = evaluate_plan(plan, Arc::new(data), question.deadline).await?;
     Ok(Answered { answer, fetched, n_cached_steps: 0 })
@@ -107,14 +112,34 @@ pub(super) fn selections_of(plan: &Plan) -> Vec<Selection> {
     plan.needs().iter().map(selection).collect()
 }
 
+/// What storage selected, as the engine looks at it.
+struct Unpacked<'a>(&'a Selected);
+
+impl promql::Data for Unpacked<'_> {
+    fn n_series(&self, need: usize) -> usize {
+        self.0.n_series(need)
+    }
+
+    fn each(&self, need: usize, take: &mut Take<'_>) -> Result<(), promql::Error> {
+        let mut room = Room::default();
+        for series in 0..self.0.n_series(need) {
+            let unpacked = self.0.unpack(need, series, &mut room);
+            if let Some(series) = unpacked.map_err(|err| promql::Error::Unread(err.to_string()))? {
+                take(series)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Evaluates on a thread of its own: a query may take seconds, and others wait for this one.
 pub(super) async fn evaluate_plan(
     plan: Plan,
-    data: Arc<Vec<Vec<Series>>>,
+    data: Arc<Selected>,
     deadline: Instant,
 ) -> Result<promql::Answer, promql::Error> {
     let evaluated = tokio::task::spawn_blocking(move || {
-        let answer = promql::evaluate(&plan, &data, &|| Instant::now() > deadline);
+        let answer = promql::evaluate(&plan, &Unpacked(&data), &|| Instant::now() > deadline);
         // Freeing what was fetched takes time too.
         drop(data);
         answer
@@ -127,44 +152,46 @@ pub(super) async fn evaluate_plan(
 
 /// `{"resultType":…,"result":…` without the closing brace; the type first, as Grafana reads it. Whether the limit left
 /// something out.
-fn render(out: &mut String, value: &Value, time_ms: i64, limit: Option<usize>) -> bool {
+fn render(value: Value, time_ms: i64, limit: Option<usize>) -> (Pieces, bool) {
     let limit = limit.unwrap_or(usize::MAX);
     match value {
         Value::Scalar(number) => {
-            out.push_str(r#"{"resultType":"scalar","result":"#);
-            json::point(out, time_ms, *number);
-            false
+            let mut out = String::from(r#"{"resultType":"scalar","result":"#);
+            json::point(&mut out, time_ms, number);
+            (Box::new(std::iter::once(out)), false)
         }
         Value::String(text) => {
-            out.push_str(r#"{"resultType":"string","result":["#);
-            json::time(out, time_ms);
+            let mut out = String::from(r#"{"resultType":"string","result":["#);
+            json::time(&mut out, time_ms);
             out.push(',');
-            model::attribute::write_string(out, text);
+            model::attribute::write_string(&mut out, &text);
             out.push(']');
-            false
+            (Box::new(std::iter::once(out)), false)
         }
         Value::Vector(samples) => {
-            out.push_str(r#"{"resultType":"vector","result":"#);
-            json::list(out, samples.iter().take(limit), |out, (labels, sample)| {
+            let is_truncated = samples.len() > limit;
+            let start = r#"{"resultType":"vector","result":["#;
+            let write = move |out: &mut String, (labels, sample): (Labels, Sample)| {
                 out.push_str("{\"metric\":");
-                json::labels(out, labels);
+                json::labels(out, &labels);
                 match sample {
                     Sample::Float(number) => {
                         out.push_str(",\"value\":");
-                        json::point(out, time_ms, *number);
+                        json::point(out, time_ms, number);
                     }
                     Sample::Histogram(histogram) => {
                         out.push_str(",\"histogram\":");
-                        json::histogram_point(out, time_ms, histogram);
+                        json::histogram_point(out, time_ms, &histogram);
                     }
                 }
                 out.push('}');
-            });
-            samples.len() > limit
+            };
+            (Box::new(list(start, samples.into_iter().take(limit), write)), is_truncated)
         }
         Value::Matrix(series) => {
-            out.push_str(r#"{"resultType":"matrix","result":"#);
-            json::list(out, series.iter().take(limit), |out, points| {
+            let is_truncated = series.len() > limit;
+            let start = r#"{"resultType":"matrix","result":["#;
+            let write = |out: &mut String, points: Points| {
                 out.push_str("{\"metric\":");
                 json::labels(out, &points.labels);
                 if !points.floats.is_empty() {
@@ -180,8 +207,55 @@ fn render(out: &mut String, value: &Value, time_ms: i64, limit: Option<usize>) -
                     });
                 }
                 out.push('}');
-            });
-            series.len() > limit
+            };
+            (Box::new(list(start, series.into_iter().take(limit), write)), is_truncated)
         }
+    }
+}
+
+/// `start` and the items of a list with its closing bracket, in pieces; items are let go as they are written.
+fn list<T>(
+    start: &'static str,
+    items: impl Iterator<Item = T>,
+    mut write: impl FnMut(&mut String, T),
+) -> impl Iterator<Item = String> {
+    let mut items = items.fuse();
+    let mut next = Some(start.to_owned());
+    let mut is_first = true;
+    std::iter::from_fn(move || {
+        let mut out = next.take()?;
+        out.reserve(PIECE_BYTES);
+        while out.len() < PIECE_BYTES {
+            let Some(item) = items.next() else {
+                out.push(']');
+                return Some(out);
+            };
+            if !std::mem::replace(&mut is_first, false) {
+                out.push(',');
+            }
+            write(&mut out, item);
+        }
+        next = Some(String::new());
+        Some(out)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_the_same_in_any_number_of_pieces() {
+        let check = |n_items: usize, item: &str, n_pieces: usize| {
+            let write = |out: &mut String, item: &str| out.push_str(item);
+            let pieces: Vec<String> = list("[", std::iter::repeat_n(item, n_items), write).collect();
+            assert_eq!(pieces.concat(), format!("[{}]", vec![item; n_items].join(",")));
+            assert_eq!(pieces.len(), n_pieces, "{n_items} of {}", item.len());
+        };
+        check(0, "1", 1);
+        check(1, "1", 1);
+        check(1000, "1", 1);
+        check(PIECE_BYTES, "12", 3);
+        check(3, &"x".repeat(PIECE_BYTES), 4);
     }
 }

@@ -228,10 +228,45 @@ fn range_of(ends: &[u32], position: usize) -> std::ops::Range<usize> {
 pub struct Series {
     /// Its identity.
     pub labels: Labels,
-    /// Ms since the epoch, of float samples. Series that are scraped together share them.
-    pub time_ms: Arc<[i64]>,
+    /// Ms since the epoch, of float samples.
+    pub time_ms: Vec<i64>,
     /// Their values; stale markers are among them.
     pub value: Vec<f64>,
     /// Samples of histograms; stale ones are among them.
     pub histograms: Vec<HistogramSample>,
+}
+
+/// A [`Series`] that lies somewhere else.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the fields are those of `Series`")]
+pub struct SeriesView<'a> {
+    pub labels: &'a Labels,
+    pub time_ms: &'a [i64],
+    pub value: &'a [f64],
+    pub histograms: &'a [HistogramSample],
+}
+
+impl Series {
+    /// The series, to be looked at.
+    pub fn view(&self) -> SeriesView<'_> {
+        let Self { labels, time_ms, value, histograms } = self;
+        SeriesView { labels, time_ms, value, histograms }
+    }
+}
+
+impl SeriesView<'_> {
+    /// How many samples there are, histograms included.
+    pub fn n_samples(&self) -> usize {
+        self.time_ms.len() + self.histograms.len()
+    }
+
+    /// A copy.
+    pub fn to_series(&self) -> Series {
+        Series {
+            labels: self.labels.clone(),
+            time_ms: self.time_ms.to_vec(),
+            value: self.value.to_vec(),
+            histograms: self.histograms.to_vec(),
+        }
+    }
 }

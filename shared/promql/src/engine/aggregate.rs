@@ -12,7 +12,8 @@ use model::series::is_stale;
 use model::{Labels, NativeHistogram};
 
 use super::call::shown;
-use super::math::{Mean, Sum, quantile, scaled};
+use super::fold::Fold;
+use super::math::{quantile, scaled};
 use super::range::{incompatibility, sum_of};
 use super::{ABSENT, Engine, Line, Result, Steps};
 use crate::syntax::ast::{Aggregate, AggregateOp, Span};
@@ -36,6 +37,9 @@ impl Engine<'_> {
             let lines = self.vector(&aggregate.expr, steps)?;
             return self.count_values(aggregate, &label, &lines, steps);
         }
+        if Fold::is_of(op) {
+            return self.folded(aggregate, steps);
+        }
         let numbers = match parameter {
             Some(parameter) => self.scalar(parameter, steps)?,
             None => Vec::new(),
@@ -54,19 +58,12 @@ impl Engine<'_> {
                 Ok(of_ratio(lines, &numbers))
             }
             _ => {
-                self.account(groups.len(), steps.n)?;
                 let mut out = Vec::with_capacity(groups.len());
                 for group in groups {
-                    self.check()?;
-                    let values = reduced(op, &lines, &group.members, &numbers, steps);
-                    let mut line = Line::new(group.labels, values);
-                    if matches!(op, AggregateOp::Sum | AggregateOp::Avg) {
-                        self.reduce_histograms(op, &lines, &group.members, &mut line, &aggregate.expr.span);
-                    } else if !matches!(op, AggregateOp::Count | AggregateOp::Group)
-                        && group.members.iter().any(|&member| lines[member].histograms.is_some())
-                    {
-                        let problem = format!("ignored histogram in {} aggregation", op.as_str());
-                        self.inform(&problem, &aggregate.expr.span);
+                    self.account(1, steps.n)?;
+                    let line = Line::new(group.labels, quantiles(&lines, &group.members, &numbers, steps));
+                    if group.members.iter().any(|&member| lines[member].histograms.is_some()) {
+                        self.inform_ignored_by(op, &aggregate.expr.span);
                     }
                     if !line.is_empty() {
                         out.push(line);
@@ -75,6 +72,10 @@ impl Engine<'_> {
                 Ok(out)
             }
         }
+    }
+
+    pub(super) fn inform_ignored_by(&self, op: AggregateOp, span: &Span) {
+        self.inform(&format!("ignored histogram in {} aggregation", op.as_str()), span);
     }
 
     /// Warns of ratios that are cut to the nearest one there is.
@@ -92,20 +93,14 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Sums or means of histograms; where there are numbers too, there is no result.
-    fn reduce_histograms(
+    /// Sums or means of the histograms of lines; where there are numbers too, there is no result.
+    pub(super) fn reduce_histograms(
         &self,
         op: AggregateOp,
-        lines: &[Line],
-        members: &[usize],
+        with_histograms: &[Line],
         into: &mut Line,
         span: &Span,
     ) {
-        let with_histograms: Vec<&Line> =
-            members.iter().map(|&member| &lines[member]).filter(|line| line.histograms.is_some()).collect();
-        if with_histograms.is_empty() {
-            return;
-        }
         for step in 0..into.values.len() {
             let present = || with_histograms.iter().filter_map(|line| line.histogram(step));
             let n = present().count();
@@ -170,7 +165,7 @@ impl Engine<'_> {
                         if op == AggregateOp::Limitk {
                             present.push((f64::NAN, member));
                         } else {
-                            self.inform(&format!("ignored histogram in {} aggregation", op.as_str()), span);
+                            self.inform_ignored_by(op, span);
                         }
                     }
                 }
@@ -307,7 +302,7 @@ fn hash_share(labels: &Labels) -> f64 {
     (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-fn group_labels(aggregate: &Aggregate, labels: &Labels) -> Labels {
+pub(super) fn group_labels(aggregate: &Aggregate, labels: &Labels) -> Labels {
     let is_named = |name: &str| aggregate.labels.iter().any(|label| label == name);
     if aggregate.is_without {
         labels.filter(|name| name != METRIC_NAME && !is_named(name))
@@ -320,7 +315,7 @@ fn group_labels(aggregate: &Aggregate, labels: &Labels) -> Labels {
 
 /// The lines by labels. Sums depend on their order in the last bits, and `topk` takes the first of equal values: neither may
 /// follow from the order in which files were read, nor from steps before.
-fn in_order(mut lines: Vec<Line>) -> Vec<Line> {
+pub(super) fn in_order(mut lines: Vec<Line>) -> Vec<Line> {
     if !lines.is_sorted_by(|a, b| a.labels <= b.labels) {
         lines.sort_by(|a, b| a.labels.cmp(&b.labels));
     }
@@ -341,97 +336,17 @@ fn groups_of(aggregate: &Aggregate, lines: &[Line]) -> Vec<Group> {
     groups
 }
 
-/// One value per step from the members that are there.
-fn reduced(op: AggregateOp, lines: &[Line], members: &[usize], numbers: &[f64], steps: Steps) -> Vec<f64> {
+/// The quantile of the numbers of the members at each step.
+fn quantiles(lines: &[Line], members: &[usize], q: &[f64], steps: Steps) -> Vec<f64> {
     let mut out = vec![ABSENT; steps.n];
-    match op {
-        AggregateOp::Sum => {
-            let mut sums = vec![Sum::default(); steps.n];
-            each(lines, members, |step, value| {
-                sums[step].add(value);
-                out[step] = 0.0;
-            });
-            for (out, sum) in out.iter_mut().zip(sums).filter(|(out, _)| !is_stale(**out)) {
-                *out = sum.total();
-            }
-        }
-        AggregateOp::Avg => {
-            let mut means = vec![Mean::default(); steps.n];
-            each(lines, members, |step, value| {
-                means[step].add(value);
-                out[step] = 0.0;
-            });
-            for (out, mean) in out.iter_mut().zip(means).filter(|(out, _)| !is_stale(**out)) {
-                *out = mean.value();
-            }
-        }
-        AggregateOp::Count | AggregateOp::Group => {
-            for &member in members {
-                for (step, out) in out.iter_mut().enumerate() {
-                    if lines[member].is_present(step) {
-                        *out = if is_stale(*out) || op == AggregateOp::Group { 1.0 } else { *out + 1.0 };
-                    }
-                }
-            }
-        }
-        AggregateOp::Min => each(lines, members, |step, value| {
-            let best = out[step];
-            if is_stale(best) || best.is_nan() || value < best {
-                out[step] = value;
-            }
-        }),
-        AggregateOp::Max => each(lines, members, |step, value| {
-            let best = out[step];
-            if is_stale(best) || best.is_nan() || value > best {
-                out[step] = value;
-            }
-        }),
-        AggregateOp::Stddev | AggregateOp::Stdvar => {
-            let (mut counts, mut means) = (vec![0.0; steps.n], vec![0.0; steps.n]);
-            each(lines, members, |step, value| {
-                counts[step] += 1.0;
-                if is_stale(out[step]) {
-                    means[step] = value;
-                    out[step] = if value.is_finite() { 0.0 } else { f64::NAN };
-                    return;
-                }
-                let delta = value - means[step];
-                means[step] += delta / counts[step];
-                out[step] += delta * (value - means[step]);
-            });
-            for (out, count) in out.iter_mut().zip(counts).filter(|(out, _)| !is_stale(**out)) {
-                *out /= count;
-                if op == AggregateOp::Stddev {
-                    *out = out.sqrt();
-                }
-            }
-        }
-        _ => {
-            let mut values = Vec::with_capacity(members.len());
-            for (step, out) in out.iter_mut().enumerate() {
-                values.clear();
-                values.extend(
-                    members
-                        .iter()
-                        .map(|&member| lines[member].values[step])
-                        .filter(|value| !is_stale(*value)),
-                );
-                if !values.is_empty() {
-                    *out = quantile(numbers[step], &mut values);
-                }
-            }
+    let mut values = Vec::with_capacity(members.len());
+    for (step, out) in out.iter_mut().enumerate() {
+        values.clear();
+        let all = members.iter().map(|&member| lines[member].values[step]);
+        values.extend(all.filter(|value| !is_stale(*value)));
+        if !values.is_empty() {
+            *out = quantile(q[step], &mut values);
         }
     }
     out
-}
-
-/// Hands each number of the members to `take`, member by member.
-fn each(lines: &[Line], members: &[usize], mut take: impl FnMut(usize, f64)) {
-    for &member in members {
-        for (step, &value) in lines[member].values.iter().enumerate() {
-            if !is_stale(value) {
-                take(step, value);
-            }
-        }
-    }
 }

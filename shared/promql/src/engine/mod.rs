@@ -4,7 +4,7 @@
 //! step. A value that is absent at a step has the bits of the stale marker, which no computation yields.
 //!
 //! - `selector`: series to values at steps, and to windows. `range`: functions of windows.
-//! - `binary`, `aggregate`, `call`: the other nodes. `histogram`, `quantile`, `dates`, `math`: what they compute.
+//! - `binary`, `aggregate`, `fold`, `call`: the other nodes. `histogram`, `quantile`, `dates`, `math`: what they compute.
 
 #![expect(clippy::float_cmp, reason = "the language compares numbers exactly")]
 
@@ -12,6 +12,7 @@ mod aggregate;
 mod binary;
 mod call;
 mod dates;
+mod fold;
 mod histogram;
 mod info;
 mod math;
@@ -23,12 +24,13 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt as _};
+use model::series::SeriesView;
 use model::series::{STALE_BITS, is_stale};
-use model::{Labels, NativeHistogram, Series};
+use model::{Labels, NativeHistogram};
 
 use crate::plan::Plan;
-use crate::syntax::ast::{Expr, ExprKind, Span, ValueType};
-use crate::value::{Answer, Error, Points, QueryParams, Sample, Value};
+use crate::syntax::ast::{Expr, ExprKind, Selector, Span, ValueType};
+use crate::value::{Answer, Data, Error, Points, QueryParams, Sample, Value};
 
 /// No value at this step.
 const ABSENT: f64 = f64::from_bits(STALE_BITS);
@@ -111,6 +113,9 @@ impl Line {
     }
 }
 
+/// What takes lines, one after the other.
+type TakeLine<'a> = dyn FnMut(Line) -> Result<()> + 'a;
+
 /// What a node gives.
 #[derive(Debug, Clone)]
 enum Output {
@@ -120,18 +125,18 @@ enum Output {
     Vector(Vec<Line>),
 }
 
-/// Evaluates a plan. `data` has the series of each of [`Plan::needs`], whose samples ascend by time; `is_cancelled` is
-/// asked from time to time.
+/// Evaluates a plan. `data` has the series of each of [`Plan::needs`]; `is_cancelled` is asked from time to time.
 ///
 /// # Errors
 /// The query makes no sense for this data; it needs too much memory; it was cancelled.
-pub fn evaluate(plan: &Plan, data: &[Vec<Series>], is_cancelled: &dyn Fn() -> bool) -> Result<Answer> {
+pub fn evaluate(plan: &Plan, data: &dyn Data, is_cancelled: &dyn Fn() -> bool) -> Result<Answer> {
     let engine = Engine {
         params: plan.params,
         query: &plan.query,
         data,
         is_cancelled,
         n_values: Cell::new(0),
+        n_samples: Cell::new(0),
         warnings: RefCell::default(),
         infos: RefCell::default(),
     };
@@ -169,13 +174,11 @@ pub fn evaluate(plan: &Plan, data: &[Vec<Series>], is_cancelled: &dyn Fn() -> bo
             }
         }
     };
-    let n_samples =
-        data.iter().flatten().map(|series| series.time_ms.len() + series.histograms.len()).sum::<usize>();
     Ok(Answer {
         value,
+        n_samples: engine.n_samples.get(),
         warnings: remarked(engine.warnings),
         infos: remarked(engine.infos),
-        n_samples: n_samples as u64,
     })
 }
 
@@ -215,9 +218,11 @@ fn points_of(line: Line, steps: Steps) -> Option<Points> {
 struct Engine<'a> {
     params: QueryParams,
     query: &'a str,
-    data: &'a [Vec<Series>],
+    data: &'a dyn Data,
     is_cancelled: &'a dyn Fn() -> bool,
     n_values: Cell<u64>,
+    /// Samples that were looked at.
+    n_samples: Cell<u64>,
     warnings: Remarks,
     infos: Remarks,
 }
@@ -282,6 +287,30 @@ impl Engine<'_> {
             }
             Output::Text(_) => Err(Error::Execution("a string cannot be negated".to_owned())),
         }
+    }
+
+    /// Hands each series of a selector to `take`.
+    fn each_series(
+        &self,
+        selector: &Selector,
+        mut take: impl FnMut(SeriesView<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut n_seen = 0;
+        self.data.each(selector.number, &mut |series| {
+            if n_seen % 64 == 0 {
+                self.check()?;
+            }
+            n_seen += 1;
+            self.count_samples(series.n_samples())?;
+            take(series)
+        })
+    }
+
+    /// Counts samples that were looked at, of which there may be as many as values in memory.
+    fn count_samples(&self, n: usize) -> Result<()> {
+        let n_samples = self.n_samples.get() + n as u64;
+        self.n_samples.set(n_samples);
+        if n_samples > self.params.max_samples { Err(Error::TooManySamples) } else { Ok(()) }
     }
 
     /// Counts values that are now in memory.

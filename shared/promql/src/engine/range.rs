@@ -11,7 +11,7 @@ use model::{Labels, NativeHistogram};
 
 use super::math::{Mean, Sum, Variance, quantile, regression, scaled};
 use super::selector::Windows;
-use super::{ABSENT, Engine, Line, Result, Steps, histogram, merged};
+use super::{ABSENT, Engine, Line, Result, Steps, TakeLine, histogram, merged};
 use crate::syntax::ast::{Call, ExprKind, Span};
 
 /// What a function makes of a window.
@@ -71,16 +71,18 @@ impl Window<'_> {
 }
 
 impl Engine<'_> {
-    /// A line per series of `windows`, with the number that `of` makes of each window. Labels lose the name unless
-    /// `keeps_name`.
+    /// Hands `take` a line per series of `windows`, with the number that `of` makes of each window. Labels lose the name
+    /// unless `keeps_name`.
     fn over_windows(
         &self,
         windows: &Windows<'_>,
         steps: Steps,
         keeps_name: bool,
+        take: &mut TakeLine<'_>,
         mut of: impl FnMut(&Window<'_>, usize) -> Option<f64>,
-    ) -> Result<Vec<Line>> {
-        self.over_windows_any(windows, steps, keeps_name, |window, step| of(window, step).map(Found::Float))
+    ) -> Result<()> {
+        let of = |window: &Window<'_>, step| of(window, step).map(Found::Float);
+        self.over_windows_any(windows, steps, keeps_name, take, of)
     }
 
     /// As [`Engine::over_windows`], where the result may be a histogram.
@@ -89,14 +91,10 @@ impl Engine<'_> {
         windows: &Windows<'_>,
         steps: Steps,
         keeps_name: bool,
+        take: &mut TakeLine<'_>,
         mut of: impl FnMut(&Window<'_>, usize) -> Option<Found>,
-    ) -> Result<Vec<Line>> {
-        self.account(windows.sources.len(), steps.n)?;
-        let mut lines = Vec::with_capacity(windows.sources.len());
-        for (position, source) in windows.sources.iter().enumerate() {
-            if position % 64 == 0 {
-                self.check()?;
-            }
+    ) -> Result<()> {
+        self.each_source(windows, |source| {
             let mut line = Line::new(Labels::empty(), vec![ABSENT; steps.n]);
             let mut is_empty = true;
             let (mut first, mut end, mut first_histogram, mut end_histogram) = (0, 0, 0, 0);
@@ -130,39 +128,56 @@ impl Engine<'_> {
                 }
                 is_empty = false;
             }
-            if !is_empty {
-                line.labels =
-                    if keeps_name { source.labels.clone() } else { source.labels.without_metric_name() };
-                lines.push(line);
+            if is_empty {
+                return Ok(());
             }
-        }
-        if keeps_name { Ok(lines) } else { merged(lines) }
+            line.labels =
+                if keeps_name { source.labels.clone() } else { source.labels.without_metric_name() };
+            take(line)
+        })
     }
 
     /// Calls of functions of windows; `None` if the function is none.
     pub(super) fn range_call(&self, call: &Call, steps: Steps) -> Result<Option<Vec<Line>>> {
+        let mut lines: Vec<Line> = Vec::new();
+        let is_one = self.each_range_line(call, steps, &mut |line| {
+            self.account(1, steps.n)?;
+            lines.push(line);
+            Ok(())
+        })?;
+        if !is_one {
+            return Ok(None);
+        }
+        // Without the names, labels may have become the same.
+        let are_different = lines.is_sorted_by(|a, b| a.labels < b.labels);
+        if are_different { Ok(Some(lines)) } else { merged(lines).map(Some) }
+    }
+
+    /// Hands the lines of a call of a function of windows to `take`, one for each series even where labels have become the
+    /// same; nothing, and false, if the function is none.
+    pub(super) fn each_range_line(&self, call: &Call, steps: Steps, take: &mut TakeLine<'_>) -> Result<bool> {
         let name = call.function.name;
         let Some(vector) = call
             .arguments
             .iter()
             .find(|argument| argument.value_type() == crate::syntax::ast::ValueType::RangeVector)
         else {
-            return Ok(None);
+            return Ok(false);
         };
         // Prometheus knows no place of a subquery.
         let is_subquery = matches!(vector.unwrapped().kind, ExprKind::Subquery(_));
         let span = if is_subquery { 0..0 } else { vector.span.clone() };
         let windows = self.windows(vector, steps)?;
         let range_s = windows.range_ms as f64 / 1e3;
-        let plain = |keeps_name: bool, of: fn(&Window<'_>) -> Option<f64>| {
-            self.over_windows(&windows, steps, keeps_name, |window, _| of(window)).map(Some)
+        let plain = |take: &mut TakeLine<'_>, of: fn(&Window<'_>) -> Option<f64>| {
+            self.over_windows(&windows, steps, false, take, |window, _| of(window))
         };
-        let of_floats = |of: fn(&Window<'_>) -> Option<f64>| {
+        let of_floats = |take: &mut TakeLine<'_>, of: fn(&Window<'_>) -> Option<f64>| {
             let of = |window: &Window<'_>, _| {
                 self.inform_ignored(window, &span);
                 of(window)
             };
-            self.over_windows(&windows, steps, false, of).map(Some)
+            self.over_windows(&windows, steps, false, take, of)
         };
         match name {
             "rate" | "increase" | "delta" => {
@@ -185,16 +200,16 @@ impl Engine<'_> {
                         }
                     }
                 };
-                if !is_counter {
-                    return self.over_windows_any(&windows, steps, false, of).map(Some);
-                }
                 // With the names first: they tell what is no counter.
-                let mut lines = self.over_windows_any(&windows, steps, true, of)?;
-                self.hint_at_counters(&lines, &span);
-                for line in &mut lines {
+                let mut looked_at: Vec<String> = Vec::new();
+                let mut named = |mut line: Line| {
+                    if is_counter {
+                        self.hint_at_counter(&line, &mut looked_at, &span);
+                    }
                     line.labels = line.labels.without_metric_name();
-                }
-                merged(lines).map(Some)
+                    take(line)
+                };
+                self.over_windows_any(&windows, steps, true, &mut named, of)
             }
             "irate" | "idelta" => {
                 let is_rate = name == "irate";
@@ -211,14 +226,14 @@ impl Engine<'_> {
                         None
                     }
                 };
-                self.over_windows_any(&windows, steps, false, of).map(Some)
+                self.over_windows_any(&windows, steps, false, take, of)
             }
-            "last_over_time" => self.edge_over_time(&windows, steps, true).map(Some),
-            "first_over_time" => self.edge_over_time(&windows, steps, false).map(Some),
+            "last_over_time" => self.edge_over_time(&windows, steps, true, take),
+            "first_over_time" => self.edge_over_time(&windows, steps, false, take),
             "count_over_time" => {
-                plain(false, |window| Some((window.values.len() + window.histograms.len()) as f64))
+                plain(take, |window| Some((window.values.len() + window.histograms.len()) as f64))
             }
-            "present_over_time" => plain(false, |_| Some(1.0)),
+            "present_over_time" => plain(take, |_| Some(1.0)),
             "sum_over_time" | "avg_over_time" => {
                 let of =
                     |window: &Window<'_>, _| match (window.values.is_empty(), window.histograms.is_empty()) {
@@ -250,26 +265,26 @@ impl Engine<'_> {
                             None
                         }
                     };
-                self.over_windows_any(&windows, steps, false, of).map(Some)
+                self.over_windows_any(&windows, steps, false, take, of)
             }
-            "min_over_time" => of_floats(|window| extreme(window.values, |a, b| a < b)),
-            "max_over_time" => of_floats(|window| extreme(window.values, |a, b| a > b)),
-            "stddev_over_time" => of_floats(|window| variance(window.values).map(f64::sqrt)),
-            "stdvar_over_time" => of_floats(|window| variance(window.values)),
-            "mad_over_time" => of_floats(|window| {
+            "min_over_time" => of_floats(take, |window| extreme(window.values, |a, b| a < b)),
+            "max_over_time" => of_floats(take, |window| extreme(window.values, |a, b| a > b)),
+            "stddev_over_time" => of_floats(take, |window| variance(window.values).map(f64::sqrt)),
+            "stdvar_over_time" => of_floats(take, |window| variance(window.values)),
+            "mad_over_time" => of_floats(take, |window| {
                 let median = quantile(0.5, &mut window.values.to_vec());
                 let mut distances: Vec<f64> =
                     window.values.iter().map(|value| (value - median).abs()).collect();
                 (!distances.is_empty()).then(|| quantile(0.5, &mut distances))
             }),
-            "changes" => plain(false, |window| {
+            "changes" => plain(take, |window| {
                 let differ = |pair: &&[f64]| pair[0] != pair[1] && !(pair[0].is_nan() && pair[1].is_nan());
                 let histograms_differ = |pair: &&[HistogramSample]| pair[0].histogram != pair[1].histogram;
                 let n_floats = window.values.windows(2).filter(differ).count();
                 let n_histograms = window.histograms.windows(2).filter(histograms_differ).count();
                 Some((n_floats + n_histograms + window.n_turns()) as f64)
             }),
-            "resets" => plain(false, |window| {
+            "resets" => plain(take, |window| {
                 let falls = |pair: &&[f64]| pair[1] < pair[0];
                 let resets =
                     |pair: &&[HistogramSample]| histogram::is_reset(&pair[0].histogram, &pair[1].histogram);
@@ -277,17 +292,17 @@ impl Engine<'_> {
                 let n_histograms = window.histograms.windows(2).filter(resets).count();
                 Some((n_floats + n_histograms + window.n_turns()) as f64)
             }),
-            "deriv" => of_floats(|window| {
+            "deriv" => of_floats(take, |window| {
                 (window.values.len() >= 2).then(|| regression(window.times, window.values, window.times[0]).0)
             }),
             "ts_of_first_over_time" => {
-                plain(false, |window| window.times.first().map(|time_ms| *time_ms as f64 / 1e3))
+                plain(take, |window| window.times.first().map(|time_ms| *time_ms as f64 / 1e3))
             }
             "ts_of_last_over_time" => {
-                plain(false, |window| window.times.last().map(|time_ms| *time_ms as f64 / 1e3))
+                plain(take, |window| window.times.last().map(|time_ms| *time_ms as f64 / 1e3))
             }
-            "ts_of_min_over_time" => of_floats(|window| time_of_extreme(window, |a, b| a <= b)),
-            "ts_of_max_over_time" => of_floats(|window| time_of_extreme(window, |a, b| a >= b)),
+            "ts_of_min_over_time" => of_floats(take, |window| time_of_extreme(window, |a, b| a <= b)),
+            "ts_of_max_over_time" => of_floats(take, |window| time_of_extreme(window, |a, b| a >= b)),
             "predict_linear" => {
                 let seconds = self.scalar(&call.arguments[1], steps)?;
                 let of = |window: &Window<'_>, step: usize| {
@@ -298,7 +313,7 @@ impl Engine<'_> {
                     let (slope, value) = regression(window.times, window.values, window.step_ms);
                     Some(slope * seconds[step] + value)
                 };
-                self.over_windows(&windows, steps, false, of).map(Some)
+                self.over_windows(&windows, steps, false, take, of)
             }
             "quantile_over_time" => {
                 let q = self.scalar(&call.arguments[0], steps)?;
@@ -306,11 +321,14 @@ impl Engine<'_> {
                     self.inform_ignored(window, &call.arguments[0].span);
                     (!window.values.is_empty()).then(|| quantile(q[step], &mut window.values.to_vec()))
                 };
-                let lines = self.over_windows(&windows, steps, false, of)?;
-                if !lines.is_empty() {
-                    self.check_quantile(&q, &call.arguments[0].span);
-                }
-                Ok(Some(lines))
+                let mut is_checked = false;
+                let mut checked = |line: Line| {
+                    if !std::mem::replace(&mut is_checked, true) {
+                        self.check_quantile(&q, &call.arguments[0].span);
+                    }
+                    take(line)
+                };
+                self.over_windows(&windows, steps, false, &mut checked, of)
             }
             "double_exponential_smoothing" => {
                 let level = self.scalar(&call.arguments[1], steps)?;
@@ -327,19 +345,32 @@ impl Engine<'_> {
                     self.inform_ignored(window, &span);
                     smoothed(window.values, level[step], trend[step])
                 };
-                self.over_windows(&windows, steps, false, of).map(Some)
+                self.over_windows(&windows, steps, false, take, of)
             }
             "absent_over_time" => {
-                let lines = self.over_windows(&windows, steps, true, |_, _| Some(1.0))?;
-                Ok(Some(super::call::absent(vector, &lines, steps)))
+                let mut lines = Vec::new();
+                let mut keep = |line: Line| {
+                    self.account(1, steps.n)?;
+                    lines.push(line);
+                    Ok(())
+                };
+                self.over_windows(&windows, steps, true, &mut keep, |_, _| Some(1.0))?;
+                super::call::absent(vector, &lines, steps).into_iter().try_for_each(take)
             }
-            _ => Ok(None),
-        }
+            _ => return Ok(false),
+        }?;
+        Ok(true)
     }
 
     /// The first or last sample of each window, as it is, with the name.
-    fn edge_over_time(&self, windows: &Windows<'_>, steps: Steps, is_last: bool) -> Result<Vec<Line>> {
-        self.over_windows_any(windows, steps, true, |window, _| {
+    fn edge_over_time(
+        &self,
+        windows: &Windows<'_>,
+        steps: Steps,
+        is_last: bool,
+        take: &mut TakeLine<'_>,
+    ) -> Result<()> {
+        self.over_windows_any(windows, steps, true, take, |window, _| {
             let float = if is_last {
                 window.times.len().checked_sub(1)
             } else {
@@ -391,24 +422,21 @@ impl Engine<'_> {
         }
     }
 
-    /// Says so where a function of counters has a result of something that is not named like one.
-    fn hint_at_counters(&self, lines: &[Line], span: &Span) {
-        let mut looked_at: Vec<&str> = Vec::new();
-        for line in lines {
-            let name = line.labels.get(METRIC_NAME);
-            if line.values.iter().all(|value| is_stale(*value)) {
-                continue;
-            }
-            if name.is_empty() || looked_at.contains(&name) {
-                continue;
-            }
-            looked_at.push(name);
-            let is_counter =
-                ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
-            if !is_counter {
-                let hint = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket";
-                self.inform(&format!("{hint}: {name:?}"), span);
-            }
+    /// Says so where a function of counters has a number of something that is not named like one; once for each name that
+    /// was not `looked_at`.
+    fn hint_at_counter(&self, line: &Line, looked_at: &mut Vec<String>, span: &Span) {
+        let name = line.labels.get(METRIC_NAME);
+        if name.is_empty()
+            || looked_at.iter().any(|other| other == name)
+            || line.values.iter().all(|value| is_stale(*value))
+        {
+            return;
+        }
+        looked_at.push(name.to_owned());
+        let is_counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
+        if !is_counter {
+            let hint = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket";
+            self.inform(&format!("{hint}: {name:?}"), span);
         }
     }
 

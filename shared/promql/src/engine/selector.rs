@@ -4,10 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use model::Labels;
-use model::Series;
-use model::series::{HistogramSample, is_stale};
+use model::series::{HistogramSample, SeriesView, is_stale};
 
-use super::{ABSENT, Engine, Line, Result, Steps};
+use super::{ABSENT, Engine, Line, Result, Steps, TakeLine};
 use crate::plan::at_range;
 use crate::syntax::ast::{Expr, ExprKind, Selector};
 use crate::value::{Error, Points};
@@ -20,9 +19,17 @@ pub(super) struct Source<'a> {
     pub(super) histograms: Cow<'a, [HistogramSample]>,
 }
 
+/// What windows are taken of.
+enum Sources<'a> {
+    /// The series of a selector, one at a time.
+    Stored(&'a Selector),
+    /// What an expression gave.
+    Evaluated(Vec<Source<'a>>),
+}
+
 /// What windows are taken of, and where they lie.
 pub(super) struct Windows<'a> {
-    pub(super) sources: Vec<Source<'a>>,
+    sources: Sources<'a>,
     /// Length of a window, ms.
     pub(super) range_ms: i64,
     /// How far the window's end lies before the step, ms.
@@ -51,21 +58,32 @@ impl Engine<'_> {
         steps: Steps,
         wanted: Wanted,
     ) -> Result<Vec<Line>> {
-        let series = self.series(selector);
-        self.account(series.len(), steps.n)?;
+        let mut lines = Vec::with_capacity(self.data.n_series(selector.number));
+        self.each_instant(selector, steps, wanted, &mut |line| {
+            self.account(1, steps.n)?;
+            lines.push(line);
+            Ok(())
+        })?;
+        Ok(lines)
+    }
+
+    /// As [`Engine::instant_wanted`], one line after the other.
+    pub(super) fn each_instant(
+        &self,
+        selector: &Selector,
+        steps: Steps,
+        wanted: Wanted,
+        take: &mut TakeLine<'_>,
+    ) -> Result<()> {
         let offset_ms = selector.offset.as_ref().map_or(0, |offset| offset.ms(self.params.step_ms));
         let looked_at = match selector.at {
             None => steps,
             at => Steps::once(at_range(at, &self.params, 0, 0).0),
         };
-        let mut lines = Vec::with_capacity(series.len());
-        for (position, series) in series.iter().enumerate() {
-            if position % 256 == 0 {
-                self.check()?;
-            }
+        self.each_series(selector, |series| {
             let mut line = at_steps(series, looked_at, offset_ms, self.params.lookback_ms, wanted);
             if line.is_empty() {
-                continue;
+                return Ok(());
             }
             if looked_at != steps {
                 let value = line.values[0];
@@ -75,29 +93,38 @@ impl Engine<'_> {
                     *histograms = vec![histogram; steps.n];
                 }
             }
-            lines.push(line);
-        }
-        Ok(lines)
+            take(line)
+        })
     }
 
-    fn series(&self, selector: &Selector) -> &[Series] {
-        self.data.get(selector.number).map_or(&[], Vec::as_slice)
+    /// Hands each series that windows are taken of to `take`.
+    pub(super) fn each_source(
+        &self,
+        windows: &Windows<'_>,
+        mut take: impl FnMut(&Source<'_>) -> Result<()>,
+    ) -> Result<()> {
+        match &windows.sources {
+            Sources::Stored(selector) => self.each_series(selector, |series| take(&without_stale(series))),
+            Sources::Evaluated(sources) => sources.iter().enumerate().try_for_each(|(position, source)| {
+                if position % 64 == 0 {
+                    self.check()?;
+                }
+                take(source)
+            }),
+        }
     }
 
     /// The windows of a range vector at `steps`.
-    pub(super) fn windows<'s>(&'s self, expr: &Expr, steps: Steps) -> Result<Windows<'s>> {
+    pub(super) fn windows<'e>(&self, expr: &'e Expr, steps: Steps) -> Result<Windows<'e>> {
         let step_ms = self.params.step_ms;
         match &expr.kind {
             ExprKind::Paren(expr) => self.windows(expr, steps),
-            ExprKind::Matrix(selector, range) => {
-                let sources = self.series(selector).iter().map(without_stale).collect();
-                Ok(Windows {
-                    sources,
-                    range_ms: range.ms(step_ms),
-                    offset_ms: selector.offset.as_ref().map_or(0, |offset| offset.ms(step_ms)),
-                    fixed_ms: selector.at.map(|at| at_range(Some(at), &self.params, 0, 0).0),
-                })
-            }
+            ExprKind::Matrix(selector, range) => Ok(Windows {
+                sources: Sources::Stored(selector),
+                range_ms: range.ms(step_ms),
+                offset_ms: selector.offset.as_ref().map_or(0, |offset| offset.ms(step_ms)),
+                fixed_ms: selector.at.map(|at| at_range(Some(at), &self.params, 0, 0).0),
+            }),
             ExprKind::Subquery(subquery) => {
                 let range_ms = subquery.range.ms(step_ms);
                 let offset_ms = subquery.offset.as_ref().map_or(0, |offset| offset.ms(step_ms));
@@ -117,8 +144,9 @@ impl Engine<'_> {
                     return Err(Error::TooManySamples);
                 }
                 let lines = if inner.n == 0 { Vec::new() } else { self.vector(&subquery.expr, inner)? };
+                let sources = lines.into_iter().map(|line| source_of(line, inner)).collect();
                 Ok(Windows {
-                    sources: lines.into_iter().map(|line| source_of(line, inner)).collect(),
+                    sources: Sources::Evaluated(sources),
                     range_ms,
                     offset_ms,
                     fixed_ms: subquery.at.map(|_| start_ms),
@@ -135,7 +163,7 @@ impl Engine<'_> {
         let start_ms = end_ms - windows.range_ms;
         let is_within = |time_ms: i64| start_ms < time_ms && time_ms <= end_ms;
         let mut all = Vec::new();
-        for source in windows.sources {
+        self.each_source(&windows, |source| {
             let samples = source.time_ms.iter().copied().zip(source.value.iter().copied());
             let floats: Vec<(i64, f64)> = samples.filter(|(time_ms, _)| is_within(*time_ms)).collect();
             let histograms: Vec<_> = source
@@ -145,18 +173,19 @@ impl Engine<'_> {
                 .map(|sample| (sample.time_ms, Arc::clone(&sample.histogram)))
                 .collect();
             if !floats.is_empty() || !histograms.is_empty() {
-                all.push(Points { labels: source.labels, floats, histograms });
+                all.push(Points { labels: source.labels.clone(), floats, histograms });
             }
-        }
+            Ok(())
+        })?;
         all.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(all)
     }
 }
 
-fn at_steps(series: &Series, steps: Steps, offset_ms: i64, lookback_ms: i64, wanted: Wanted) -> Line {
+fn at_steps(series: SeriesView<'_>, steps: Steps, offset_ms: i64, lookback_ms: i64, wanted: Wanted) -> Line {
     let mut values = vec![ABSENT; steps.n];
     let mut histograms = None;
-    let (times, samples) = (&series.time_ms, &series.histograms);
+    let (times, samples) = (series.time_ms, series.histograms);
     let (mut next_float, mut next_histogram) = (0, 0);
     for (step, value) in values.iter_mut().enumerate() {
         let time_ms = steps.time_ms(step) - offset_ms;
@@ -192,18 +221,18 @@ fn at_steps(series: &Series, steps: Steps, offset_ms: i64, lookback_ms: i64, wan
     Line { labels: series.labels.clone(), values, histograms }
 }
 
-fn without_stale(series: &Series) -> Source<'_> {
+fn without_stale(series: SeriesView<'_>) -> Source<'_> {
     let labels = series.labels.clone();
     let histograms = if series.histograms.iter().any(|sample| sample.histogram.is_stale()) {
         Cow::Owned(series.histograms.iter().filter(|sample| !sample.histogram.is_stale()).cloned().collect())
     } else {
-        Cow::Borrowed(series.histograms.as_slice())
+        Cow::Borrowed(series.histograms)
     };
     if !series.value.iter().any(|value| is_stale(*value)) {
         return Source {
             labels,
-            time_ms: Cow::Borrowed(&series.time_ms),
-            value: Cow::Borrowed(&series.value),
+            time_ms: Cow::Borrowed(series.time_ms),
+            value: Cow::Borrowed(series.value),
             histograms,
         };
     }

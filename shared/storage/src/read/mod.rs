@@ -46,8 +46,8 @@ pub use links::{ServiceLink, service_links};
 pub use pages::{Position, SearchPage, search_page};
 pub use recent::RecentTraces;
 pub use series::{
-    NamedFiles, Selected, Selection, SeriesFiles, SeriesLimits, Steps, exemplars, label_names, label_sets,
-    label_values, metadata, select,
+    NamedFiles, Room, Selected, Selection, SeriesFiles, SeriesLimits, Steps, exemplars, label_names,
+    label_sets, label_values, metadata, select, select_packed,
 };
 pub use traces::{search, traces_by_id};
 pub use windows::{StoredWindow, retired, tenants, verify, windows};

@@ -172,8 +172,10 @@ async fn verify_series(store: &Store, tenant: &TenantId, file: &IndexedFile) -> 
     };
     for found in decoded.map_err(|err| file.corrupt(err))? {
         n_rows += found.rows.len() as u64;
-        n_samples += found.rows.iter().map(|row| row.samples.len() as u64).sum::<u64>();
-        n_samples += (0..found.rows.len()).map(|row| found.histograms(row).len() as u64).sum::<u64>();
+        for row in 0..found.rows.len() {
+            let n_packed = found.n_packed_samples(row).map_err(|err| file.corrupt(err))?;
+            n_samples += (found.rows[row].samples.len() + found.histograms(row).len() + n_packed) as u64;
+        }
     }
     let is_sound =
         bytes.len() as u64 == summary.size && n_rows == summary.rows && n_samples == summary.n_samples;

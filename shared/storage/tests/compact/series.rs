@@ -1,5 +1,6 @@
 //! Merging of series.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -119,6 +120,56 @@ fn every_question_has_the_same_answer_after_merging() {
             let_grace_pass(&store, NOW_S).await;
             assert_eq!(answers(&store).await.expect("memory"), before, "seed {seed}");
             assert_sound(&store).await;
+        }
+    });
+}
+
+/// Of merged chunks a question takes out what it looks at, or keeps them whole: nothing that steps see differs.
+#[test]
+fn steps_see_the_same_after_merging() {
+    const STEPS: i64 = 40;
+    wait(async {
+        for seed in 0..6 {
+            let mut random = Random(seed);
+            let store = memory();
+            let writer = Writer::new(store.clone());
+            for _ in 0..40 {
+                write(&writer, &batch(&mut random, FIRST_HOUR, 6), NOW_S).await.expect("memory");
+            }
+            let questions: Vec<(i64, i64)> = (0..12)
+                .map(|_| {
+                    let step_ms = [15_000, 60_000, 600_000, HOUR_MS][random.below(4) as usize];
+                    (FIRST_HOUR * HOUR_MS + random.below(480) as i64 * 15_000, step_ms)
+                })
+                .collect();
+            let ask = async || {
+                let mut seen = String::new();
+                for &(first_ms, step_ms) in &questions {
+                    let selection = Selection {
+                        matchers: vec![Matcher::new("__name__", MatchOp::Regex, ".+").expect("valid")],
+                        start_ms_exclusive: first_ms - HOUR_MS / 2,
+                        end_ms: first_ms + STEPS * step_ms,
+                        steps: Some(read::Steps { first_ms, step_ms }),
+                    };
+                    let found = read::select(&store, &tenant(), &[selection], &SeriesLimits::default()).await;
+                    for series in &found.expect("memory")[0] {
+                        write!(seen, "\n{:?}", series.labels).expect("a text");
+                        for step in 0..=STEPS {
+                            let at = series.time_ms.partition_point(|&ms| ms <= first_ms + step * step_ms);
+                            let last =
+                                at.checked_sub(1).map(|at| (series.time_ms[at], series.value[at].to_bits()));
+                            write!(seen, " {last:?}").expect("a text");
+                        }
+                    }
+                }
+                seen
+            };
+            let before = ask().await;
+            let report = run(&store, &settings(), NOW_S).await.expect("memory");
+            assert!(report.merges > 0 && report.failed == 0, "{report:?}");
+            assert_eq!(ask().await, before, "seed {seed}");
+            let_grace_pass(&store, NOW_S).await;
+            assert_eq!(ask().await, before, "seed {seed}");
         }
     });
 }

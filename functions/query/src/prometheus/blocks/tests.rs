@@ -168,7 +168,7 @@ impl Fixture {
         let by_parts = answer(&question, results).await.expect("memory");
         let n_cached_steps = by_parts.as_ref().map_or(0, |answered| answered.n_cached_steps);
         let plan = promql::plan(query, &expr, &params);
-        let data = read::select(&self.store, &self.tenant, &selections_of(&plan), &limits).await;
+        let data = read::select_packed(&self.store, &self.tenant, &selections_of(&plan), &limits).await;
         let whole = evaluate_plan(plan, Arc::new(data.expect("memory")), question.deadline).await;
         let whole = match whole {
             Ok(answer) => shown(&answer),

@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use model::series::{Exemplar, HistogramSample, Temporality};
 
 use super::labels::{LabelReader, LabelSet, LabelSets};
-use super::{LEAVES, column, exemplars, histograms};
+use super::{LEAVES, chunk, column, exemplars, histograms};
 use crate::block::parquet::Invalid;
 use crate::block::parquet::read::{Pages, Repetition};
 use crate::block::parts::{ChunkTable, Parts, Projection};
@@ -22,6 +23,8 @@ pub struct FileSeries {
     pub(super) histograms: Vec<Vec<HistogramSample>>,
     /// Exemplars of rows, likewise.
     pub(super) exemplars: Vec<Vec<Exemplar>>,
+    /// Samples and histograms of the wanted rows as they are stored; of merged files only, which have none of the lists.
+    pub(super) packed: Bytes,
     /// Of all rows of the file, wanted or not: ms since the epoch.
     pub time_ms: Vec<i64>,
     /// Values, likewise.
@@ -35,6 +38,9 @@ pub struct FileSeries {
 pub struct Row {
     /// Its samples in the file's columns; empty if those were not read.
     pub samples: Range<usize>,
+    /// Its chunks of samples, and its histograms, in what is packed.
+    pub(super) chunks: Range<usize>,
+    pub(super) histograms: Range<usize>,
     /// How they relate to each other.
     pub temporality: Temporality,
 }
@@ -43,6 +49,28 @@ impl FileSeries {
     /// The histograms of a row, by its place among the wanted ones.
     pub fn histograms(&self, row: usize) -> &[HistogramSample] {
         self.histograms.get(row).map_or(&[], Vec::as_slice)
+    }
+
+    /// The chunks of samples of a row of a merged file, by its place among the wanted ones; empty for none.
+    pub fn chunks(&self, row: usize) -> Bytes {
+        self.packed.slice(self.rows[row].chunks.clone())
+    }
+
+    /// Its histograms as [`histograms`] draws them; empty for none.
+    pub fn packed_histograms(&self, row: usize) -> Bytes {
+        self.packed.slice(self.rows[row].histograms.clone())
+    }
+
+    /// How many samples and histograms a row has packed; all of them are decoded for it.
+    ///
+    /// # Errors
+    /// They are corrupt.
+    pub fn n_packed_samples(&self, row: usize) -> Result<usize, Invalid> {
+        let mut samples = chunk::Samples::default();
+        for chunk in chunk::chunks(&self.chunks(row)) {
+            chunk?.read_all(&mut samples)?;
+        }
+        Ok(samples.time_ms.len() + histograms::decode(&self.packed_histograms(row))?.len())
     }
 
     /// The exemplars of a row, by its place among the wanted ones.

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::super::chunk::{self, Chunk};
 use super::super::decode::{FileSeries, Row, each_blob, temporalities};
 use super::super::labels::LabelReader;
-use super::super::{Wanted, exemplars, histograms};
+use super::super::{Wanted, exemplars};
 use super::{column, read_column};
 use crate::block::parquet::Invalid;
 use crate::block::parts::{ChunkTable, Parts};
 
-/// For as many samples there is room from the start; a unit that says it has more gets it when they come.
-const MAX_EXPECTED_SAMPLES: usize = 1 << 21;
-
-/// The rows of a unit that `labels` wants. Chunks that have no sample from `first_ms` to `last_ms` are left out; those
-/// that have may have others.
+/// The rows of a unit that `labels` wants, samples and histograms packed as they are. Chunks that have no sample from
+/// `first_ms` to `last_ms` are left out; those that have may have others.
 ///
 /// # Errors
 /// The bytes are not a unit of this layout, or parts are missing.
@@ -40,37 +39,39 @@ pub fn decode(
         Wanted::Labels => {}
         Wanted::Samples => {
             temporalities(&read(column::TEMPORALITY)?, &mut file)?;
-            let FileSeries { rows: found, time_ms, value, .. } = &mut file;
-            let cells = read(column::CHUNKS)?;
+            let (chunks, histograms) = (read(column::CHUNKS)?, read(column::HISTOGRAMS)?);
             let is_in = |chunk: &Chunk<'_>| chunk.first_ms <= last_ms && chunk.last_ms >= first_ms;
-            let mut n_samples = 0;
-            each_blob(&cells, n_rows, rows, |_, cell| {
+            let mut n_bytes = 0;
+            each_blob(&chunks, n_rows, rows, |_, cell| {
                 for chunk in chunk::chunks(cell) {
                     let chunk = chunk?;
-                    n_samples += if is_in(&chunk) { chunk.n_samples } else { 0 };
+                    n_bytes += if is_in(&chunk) { chunk.bytes.len() } else { 0 };
                 }
                 Ok(())
             })?;
-            // Each sample takes some bits at least, but for those that are all alike.
-            let n_expected = n_samples.min(MAX_EXPECTED_SAMPLES);
-            time_ms.reserve_exact(n_expected);
-            value.reserve_exact(n_expected);
-            each_blob(&cells, n_rows, rows, |row, cell| {
-                let start = time_ms.len();
+            each_blob(&histograms, n_rows, rows, |_, cell| {
+                n_bytes += cell.len();
+                Ok(())
+            })?;
+            let mut packed = Vec::with_capacity(n_bytes);
+            each_blob(&chunks, n_rows, rows, |row, cell| {
+                let start = packed.len();
                 for chunk in chunk::chunks(cell) {
                     let chunk = chunk?;
                     if is_in(&chunk) {
-                        chunk.read(time_ms, value)?;
+                        packed.extend_from_slice(chunk.bytes);
                     }
                 }
-                found[row].samples = start..time_ms.len();
+                file.rows[row].chunks = start..packed.len();
                 Ok(())
             })?;
-            each_blob(&read(column::HISTOGRAMS)?, n_rows, rows, |row, cell| {
-                file.histograms.resize(rows.len(), Vec::new());
-                file.histograms[row] = histograms::decode(cell)?;
+            each_blob(&histograms, n_rows, rows, |row, cell| {
+                let start = packed.len();
+                packed.extend_from_slice(cell);
+                file.rows[row].histograms = start..packed.len();
                 Ok(())
             })?;
+            file.packed = Bytes::from(packed);
         }
         Wanted::Exemplars => {
             each_blob(&read(column::EXEMPLARS)?, n_rows, rows, |row, cell| {
