@@ -150,7 +150,7 @@ struct Groups<'a> {
     aggregate: &'a Aggregate,
     steps: Steps,
     places: HashMap<Labels, usize>,
-    groups: Vec<Group>,
+    all: Vec<Group>,
 }
 
 impl Engine<'_> {
@@ -207,10 +207,10 @@ impl Engine<'_> {
     }
 
     fn folded_lines(&self, groups: Groups<'_>) -> Vec<Line> {
-        let Groups { aggregate, steps, groups, .. } = groups;
+        let Groups { aggregate, steps, all, .. } = groups;
         let (op, span) = (aggregate.op, &aggregate.expr.span);
-        let mut out = Vec::with_capacity(groups.len());
-        for mut group in groups {
+        let mut out = Vec::with_capacity(all.len());
+        for mut group in all {
             if let Some(first) = group.first.take() {
                 fold_of(&mut group.fold, op, steps).add(&first);
             }
@@ -234,22 +234,21 @@ impl Engine<'_> {
 
 impl<'a> Groups<'a> {
     fn new(aggregate: &'a Aggregate, steps: Steps) -> Self {
-        Self { aggregate, steps, places: HashMap::new(), groups: Vec::new() }
+        Self { aggregate, steps, places: HashMap::new(), all: Vec::new() }
     }
 
     fn add(&mut self, engine: &Engine<'_>, line: Line) -> Result<()> {
         let op = self.aggregate.op;
         let labels = group_labels(self.aggregate, &line.labels);
-        let group = match self.places.get(&labels) {
-            Some(&group) => group,
-            None => {
-                engine.account(1, self.steps.n)?;
-                self.places.insert(labels.clone(), self.groups.len());
-                self.groups.push(Group::new(labels));
-                self.groups.len() - 1
-            }
+        let place = if let Some(&place) = self.places.get(&labels) {
+            place
+        } else {
+            engine.account(1, self.steps.n)?;
+            self.places.insert(labels.clone(), self.all.len());
+            self.all.push(Group::new(labels));
+            self.all.len() - 1
         };
-        let group = &mut self.groups[group];
+        let group = &mut self.all[place];
         if group.fold.is_none() && group.first.is_none() && line.histograms.is_none() {
             group.first = Some(line);
             return Ok(());

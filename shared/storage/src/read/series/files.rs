@@ -31,10 +31,11 @@ impl SeriesFiles {
         Ok(Self(index::files(store, tenant, Signal::Metrics, windows).await?))
     }
 
-    /// As [`select`], of these files. Selections whose windows were not asked for when the index was read may lack series.
+    /// As [`super::select_packed`], of these files. Selections whose windows were not asked for when the index was read
+    /// may lack series.
     ///
     /// # Errors
-    /// As [`select`]; missing where a file was merged and deleted since the index was read.
+    /// As [`super::select_packed`]; missing where a file was merged and deleted since the index was read.
     pub async fn select(
         &self,
         store: &Store,

@@ -142,8 +142,8 @@ impl Joined {
         let number = self.series_of(file, row, file.rows[row].temporality);
         let series = &mut self.series[number];
         let n_before = series.n_loose();
-        for at in start..end {
-            series.push(file.time_ms[at], file.value[at]);
+        for (&time_ms, &value) in file.time_ms[start..end].iter().zip(&file.value[start..end]) {
+            series.push(time_ms, value);
         }
         series.histograms.extend(histograms.iter().filter(is_within).cloned());
         let mut n_packed_bytes = packed_histograms.len();
