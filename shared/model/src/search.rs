@@ -3,7 +3,7 @@
 use crate::time::TimeRange;
 
 /// A test of one span.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
     /// The resource's `service.name` equals the text.
     Service(String),

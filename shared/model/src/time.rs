@@ -6,7 +6,7 @@ pub const SECOND_NS: i64 = 1_000_000_000;
 pub const HOUR_NS: i64 = 3_600 * SECOND_NS;
 
 /// The instants from `start_ns` up to, not including, `end_ns_exclusive`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TimeRange {
     /// First instant in the range.
     pub start_ns: i64,

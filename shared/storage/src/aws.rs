@@ -163,9 +163,9 @@ pub(crate) mod stub {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use aws_config::BehaviorVersion;
     use aws_config::retry::RetryConfig;
     use aws_config::timeout::TimeoutConfig;
+    use aws_config::{BehaviorVersion, SdkConfig};
     use aws_sdk_s3::config::{Credentials, Region, SharedCredentialsProvider};
 
     use super::{Clients, MAX_ATTEMPTS};
@@ -185,6 +185,14 @@ pub(crate) mod stub {
     pub(crate) fn serve(
         answer: impl Fn(usize, &str) -> Answer + Send + 'static,
     ) -> (Clients, Arc<Mutex<Vec<String>>>) {
+        let (endpoint, requests) = serve_at(answer);
+        (clients_of(&endpoint), requests)
+    }
+
+    /// As [`serve`], with the server's address in place of clients.
+    pub(crate) fn serve_at(
+        answer: impl Fn(usize, &str) -> Answer + Send + 'static,
+    ) -> (String, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let requests: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -208,7 +216,7 @@ pub(crate) mod stub {
                 let _ = (&connection).write_all(format!("{head}{body}").as_bytes());
             }
         });
-        (clients_of(&format!("http://{address}")), requests)
+        (format!("http://{address}"), requests)
     }
 
     /// Clients of an address where nobody listens.
@@ -220,19 +228,24 @@ pub(crate) mod stub {
     }
 
     fn clients_of(endpoint: &str) -> Clients {
+        let shared = shared(endpoint);
+        let s3 = aws_sdk_s3::config::Builder::from(&shared).force_path_style(true).build();
+        Clients { s3: aws_sdk_s3::Client::from_conf(s3), dynamodb: aws_sdk_dynamodb::Client::new(&shared) }
+    }
+
+    /// What all clients of this address have in common.
+    pub(crate) fn shared(endpoint: &str) -> SdkConfig {
         let credentials = Credentials::new("test", "test", None, None, "test");
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_secs(5)).build();
         let retries = RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS);
-        let shared = aws_config::SdkConfig::builder()
+        SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .endpoint_url(endpoint)
             .region(Region::new("us-east-1"))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .retry_config(retries.with_initial_backoff(Duration::from_millis(1)))
             .timeout_config(timeouts)
-            .build();
-        let s3 = aws_sdk_s3::config::Builder::from(&shared).force_path_style(true).build();
-        Clients { s3: aws_sdk_s3::Client::from_conf(s3), dynamodb: aws_sdk_dynamodb::Client::new(&shared) }
+            .build()
     }
 
     fn read_request(connection: &TcpStream) -> Option<String> {

@@ -54,6 +54,13 @@ pub enum Error {
         /// Its key.
         key: String,
     },
+    /// A part of a query that others were asked for was not answered, also not the second time.
+    #[error("a part of the query failed twice")]
+    Job {
+        /// The error of the second time.
+        #[source]
+        source: Source,
+    },
     /// A query asks for more than one query may read.
     #[error("query exceeds the limit of {limit} {unit}; narrow its time range or filters")]
     OverLimit {

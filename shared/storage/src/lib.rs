@@ -13,7 +13,7 @@
 //! - [`export`]: samples for other engines.
 //! - [`metered`]: counts each call and byte.
 //! - `latency`: a far store, for measuring.
-//! - `aws`: clients of the two services.
+//! - `aws`: clients of the two services; `invoke`: a function that is invoked.
 //! - [`faults`], [`conformance`]: for tests.
 
 pub mod block;
@@ -34,6 +34,8 @@ pub mod aws;
 pub mod conformance;
 #[cfg(feature = "conformance")]
 pub mod faults;
+#[cfg(feature = "invoke")]
+pub mod invoke;
 
 mod error;
 

@@ -428,6 +428,30 @@ impl<'a> Summary<'a> {
         Ok((!self.many_services).then_some(services))
     }
 
+    /// The length of [`Summary::without_filters`], or a little more.
+    pub(crate) fn len_without_filters(&self) -> usize {
+        96 + self.places.len()
+    }
+
+    /// An item that says of the file what looking at it takes, and nothing that tells whether to: a tenth of the bytes.
+    pub(crate) fn without_filters(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.len_without_filters());
+        let version = if self.is_merged { MERGED } else { OF_REQUEST };
+        let flags = (u8::from(self.has_errors) * FLAG_ERRORS) | FLAG_MANY_SERVICES;
+        out.extend([version, flags]);
+        write_varint(&mut out, self.rows);
+        write_varint(&mut out, self.size);
+        write_varint(&mut out, self.held_bytes);
+        out.extend_from_slice(&self.min_start_ns.to_le_bytes());
+        write_varint(&mut out, self.max_start_ns.wrapping_sub(self.min_start_ns) as u64);
+        write_varint(&mut out, zigzag(self.min_duration_ns));
+        write_varint(&mut out, zigzag(self.max_duration_ns));
+        for section in [&[], self.places, &[], &[]] {
+            write_section(&mut out, section);
+        }
+        out
+    }
+
     /// Where the columns are.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::index::Places;
 use crate::{Error, Result, Store};
 
 /// Chunks less than this apart are read in one go: a request costs as much as some hundred KB.
-const JOIN_GAP: u64 = 128 << 10;
+pub(super) const JOIN_GAP: u64 = 128 << 10;
 
 /// How many tasks read files at once, where nothing else is said.
 pub(super) const CONCURRENT_TASKS: usize = 16;
@@ -42,7 +42,21 @@ impl Asker {
         &self.store.recent
     }
 
-    fn spend(&self, bytes: u64) -> Result<()> {
+    /// Bytes that were read so far.
+    pub(super) fn spent(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Bytes that may still be read.
+    pub(super) fn left(&self) -> u64 {
+        self.max_bytes.saturating_sub(self.spent())
+    }
+
+    /// Counts bytes that are read.
+    ///
+    /// # Errors
+    /// They are more than are left.
+    pub(super) fn spend(&self, bytes: u64) -> Result<()> {
         if self.bytes.fetch_add(bytes, Relaxed) + bytes > self.max_bytes {
             return Err(Error::OverLimit { limit: self.max_bytes, unit: "bytes" });
         }

@@ -22,7 +22,9 @@ macro_rules! again_if_missing {
 mod evaluate;
 mod expected;
 mod fetch;
+mod find;
 pub(crate) mod index;
+mod jobs;
 mod links;
 mod merged;
 mod pages;
@@ -42,14 +44,16 @@ use crate::{Error, Result, Store};
 
 pub use crate::index::names::Operation;
 pub(crate) use evaluate::matching_texts;
+pub use find::{FilePart, Hit, KeptMatches, Matches, Means, SearchWorkers};
+pub use jobs::{Found, JobFile, SearchJob, Share, run_job};
 pub use links::{ServiceLink, service_links};
-pub use pages::{Position, SearchPage, search_page};
+pub use pages::{Position, SearchPage, search_page, search_page_with};
 pub use recent::RecentTraces;
 pub use series::{
     NamedFiles, Room, Selected, Selection, SeriesFiles, SeriesLimits, Steps, exemplars, label_names,
     label_sets, label_values, metadata, select, select_packed,
 };
-pub use traces::{search, traces_by_id};
+pub use traces::{search, search_with, traces_by_id};
 pub use windows::{StoredWindow, retired, tenants, verify, windows};
 
 /// How much one query may read.

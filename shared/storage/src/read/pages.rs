@@ -9,7 +9,8 @@ use model::search::TraceSearch;
 use model::{Signal, TenantId, TimeRange};
 
 use super::fetch::Asker;
-use super::traces::{SEARCHED_TRACE_REACH_NS, find, gather, place_ns};
+use super::find::{Means, find, place_ns};
+use super::traces::{SEARCHED_TRACE_REACH_NS, gather};
 use super::{Limits, Trace, TraceSet, evaluate, index};
 use crate::{Error, Result, Store};
 
@@ -51,7 +52,22 @@ pub async fn search_page(
     after: Option<Position>,
     limits: &Limits,
 ) -> Result<SearchPage> {
-    again_if_missing!(search_page_once(store, tenant, search, after, limits))
+    search_page_with(store, tenant, search, after, limits, Means::default()).await
+}
+
+/// As [`search_page`], with the same answer; `means` make it cheaper or sooner.
+///
+/// # Errors
+/// As [`search_page`], and as the workers.
+pub async fn search_page_with(
+    store: &Store,
+    tenant: &TenantId,
+    search: &TraceSearch,
+    after: Option<Position>,
+    limits: &Limits,
+    means: Means<'_>,
+) -> Result<SearchPage> {
+    again_if_missing!(search_page_once(store, tenant, search, after, limits, means))
 }
 
 async fn search_page_once(
@@ -60,6 +76,7 @@ async fn search_page_once(
     search: &TraceSearch,
     mut after: Option<Position>,
     limits: &Limits,
+    means: Means<'_>,
 ) -> Result<SearchPage> {
     let asker = Asker::new(store, tenant, limits.max_bytes);
     let known = index::known_windows(store, tenant, Signal::Traces).await?;
@@ -79,7 +96,7 @@ async fn search_page_once(
             let end_ns_exclusive = after.start_ns.saturating_add(1000);
             behind.range.end_ns_exclusive = end_ns_exclusive.min(search.range.end_ns_exclusive);
         }
-        let mut found = find(&asker, &files, &behind).await?;
+        let mut found = find(&asker, &files, &behind, means).await?;
         let mut is_all = found.len() < n_looked_for;
         if let (false, Some(&(_, last_ns))) = (is_all, found.last()) {
             found.retain(|&(_, start_ns)| start_ns > last_ns);

@@ -11,19 +11,15 @@ use model::time::HOUR_NS;
 use model::{Signal, SpanColumns, TenantId, TimeRange, TraceId};
 
 use super::fetch::{self, Asker};
+use super::find::{Means, find};
 use super::index::{self, IndexedFile};
 use super::recent::{Found, Place};
-use super::{Limits, Trace, TraceSet, evaluate, merged};
+use super::{Limits, Trace, TraceSet};
 use crate::block::parquet::Invalid;
-use crate::block::spans::search::start_us;
 use crate::block::spans::{self, ChunkTable, Parts, Projection};
 use crate::index::{Places, fingerprint};
 use crate::{Error, Result, Store};
 
-/// How many files a search looks at before it asks for the first time whether it has enough.
-const FIRST_BATCH: usize = 8;
-/// How many files a search looks at between later such questions, at most.
-const LARGEST_BATCH: usize = 128;
 /// How many portions of files are read at once for whole traces: one for each day of two months.
 const PORTIONS_OF_A_ROUND: usize = 64;
 /// Units that lie end to end are read in one go, as long as they are no longer than this.
@@ -70,7 +66,21 @@ pub async fn search(
     search: &TraceSearch,
     limits: &Limits,
 ) -> Result<TraceSet> {
-    again_if_missing!(search_once(store, tenant, search, limits))
+    search_with(store, tenant, search, limits, Means::default()).await
+}
+
+/// As [`search`], with the same answer; `means` make it cheaper or sooner.
+///
+/// # Errors
+/// As [`search`], and as the workers.
+pub async fn search_with(
+    store: &Store,
+    tenant: &TenantId,
+    search: &TraceSearch,
+    limits: &Limits,
+    means: Means<'_>,
+) -> Result<TraceSet> {
+    again_if_missing!(search_once(store, tenant, search, limits, means))
 }
 
 async fn search_once(
@@ -78,12 +88,13 @@ async fn search_once(
     tenant: &TenantId,
     search: &TraceSearch,
     limits: &Limits,
+    means: Means<'_>,
 ) -> Result<TraceSet> {
     let asker = Asker::new(store, tenant, limits.max_bytes);
     let known = index::known_windows(store, tenant, Signal::Traces).await?;
     let searched = index::windows_in(&known, search.range);
     let mut items = index::items(store, tenant, Signal::Traces, searched.clone()).await?;
-    let found = find(&asker, &index::live(items.clone()), search).await?;
+    let found = find(&asker, &index::live(items.clone()), search, means).await?;
     let (Some(newest), Some(oldest)) = (found.first(), found.last()) else { return Ok(TraceSet::default()) };
 
     // Files of neighbouring windows may hold other spans of the traces.
@@ -96,93 +107,6 @@ async fn search_once(
     items.extend(index::items(store, tenant, Signal::Traces, more).await?);
     let ids: Vec<TraceId> = found.iter().map(|&(id, _)| id).collect();
     gather(&asker, &index::live(items), &ids, limits).await
-}
-
-/// The traces that a search asks for, with the start of their newest matching span, newest first.
-pub(super) async fn find(
-    asker: &Asker,
-    files: &[IndexedFile],
-    search: &TraceSearch,
-) -> Result<Vec<(TraceId, i64)>> {
-    let mut candidates = Vec::new();
-    for file in files {
-        let summary = file.summary()?;
-        if index::may_match(&summary, search).map_err(|err| file.corrupt(err))? {
-            candidates.push((summary.max_start_ns, file));
-        }
-    }
-    candidates.sort_unstable_by_key(|&(max_start_ns, _)| std::cmp::Reverse(max_start_ns));
-
-    let search = Arc::new(search.clone());
-    let matches = |file| {
-        let (asker, search) = (asker.clone(), Arc::clone(&search));
-        async move { matches_in(&asker, &file, &search).await }
-    };
-    let mut newest: HashMap<TraceId, i64> = HashMap::new();
-    let mut batch = FIRST_BATCH;
-    let mut rest = candidates.as_slice();
-    while let Some(&(max_start_ns, _)) = rest.first() {
-        if is_enough(&newest, search.limit, max_start_ns) {
-            break;
-        }
-        let (now, later) = rest.split_at(batch.min(rest.len()));
-        rest = later;
-        batch = (batch * 2).min(LARGEST_BATCH);
-        let now = now.iter().map(|&(_, file)| file.clone()).collect();
-        let found: Vec<_> = fetch::each(now, fetch::CONCURRENT_TASKS, &matches).try_collect().await?;
-        for (id, start_ns) in found.into_iter().flatten() {
-            newest.entry(id).and_modify(|old| *old = start_ns.max(*old)).or_insert(start_ns);
-        }
-    }
-    let mut found: Vec<(TraceId, i64)> = newest.into_iter().collect();
-    found.sort_unstable_by_key(|&(id, start_ns)| (std::cmp::Reverse(start_ns), id));
-    found.truncate(search.limit);
-    Ok(found)
-}
-
-/// Whether spans that start at `max_start_ns` or before cannot change the newest `limit` traces.
-fn is_enough(newest: &HashMap<TraceId, i64>, limit: usize, max_start_ns: i64) -> bool {
-    if limit == 0 {
-        return true;
-    }
-    newest.values().filter(|&&start_ns| start_ns > max_start_ns).count() >= limit
-}
-
-/// Where a span that starts then has its place among others, ns: searches order spans by microsecond, because merged files
-/// tell no more.
-pub(super) fn place_ns(start_ns: i64) -> i64 {
-    start_us(start_ns).saturating_mul(1000)
-}
-
-/// Traces and starts of the spans of a file that a search asks for.
-async fn matches_in(
-    asker: &Asker,
-    file: &IndexedFile,
-    search: &Arc<TraceSearch>,
-) -> Result<Vec<(TraceId, i64)>> {
-    match file.summary()?.places().map_err(|err| file.corrupt(err))? {
-        Places::OfRequest(table) => matches_in_request(asker, file, &table, search).await,
-        Places::Merged(merged) => merged::newest_matches(asker, file, &merged, search).await,
-    }
-}
-
-/// As [`matches_in`], of a file of one request: all that is needed is read at once.
-async fn matches_in_request(
-    asker: &Asker,
-    file: &IndexedFile,
-    table: &ChunkTable,
-    search: &TraceSearch,
-) -> Result<Vec<(TraceId, i64)>> {
-    let corrupt = |err| file.corrupt(err);
-    let narrow = evaluate::narrow_projection(&search.conditions);
-    let all = evaluate::attribute_projection(&search.conditions).map_or(narrow, |wide| narrow.and(wide));
-    let parts = asker.parts(file, table, all).await?;
-    let columns = spans::decode(table, &parts, narrow).map_err(corrupt)?;
-    let mut rows = evaluate::rows_in(&columns, search.range);
-    let opened = evaluate::File { columns: &columns, table, parts: &parts };
-    evaluate::retain_all(&opened, &search.conditions, &mut rows).map_err(corrupt)?;
-    let start_ns = |row: u32| place_ns(columns.start_ns[row as usize]);
-    Ok(rows.into_iter().map(|row| (columns.trace_id[row as usize], start_ns(row))).collect())
 }
 
 /// All spans of these traces in `files`, each once.
