@@ -3,6 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use storage::read::Share;
+
 use crate::cache;
 
 /// Below the 30 s after which an HTTP API answers by itself.
@@ -15,6 +17,9 @@ const DEFAULT_CACHE_FOLDER: &str = "/tmp/spandrel-cache";
 const DEFAULT_CACHE_DISK_BYTES: u64 = 384 << 20;
 /// Some hundred panels of a dashboard.
 const DEFAULT_RESULT_CACHE_BYTES: u64 = 32 << 20;
+
+/// Some ten searches over a thousand files each.
+const DEFAULT_SEARCH_CACHE_BYTES: u64 = 16 << 20;
 
 /// What the environment says. Locations are read by [`crate::open`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +41,11 @@ pub struct Settings {
     pub cache: cache::Settings,
     /// `SPANDREL_RESULT_CACHE_BYTES`: what a query function keeps of the results of PromQL range queries.
     pub result_cache_bytes: u64,
+    /// `SPANDREL_SEARCH_CACHE_BYTES`: what a query function keeps of what searches for traces found.
+    pub search_cache_bytes: u64,
+    /// `SPANDREL_QUERY_SHARE_BYTES`, `SPANDREL_QUERY_JOBS` (0 for none): how much a query function reads for a search by
+    /// itself, and in how many invocations more is split.
+    pub query_share: Share,
     /// `SPANDREL_BASE_PATH`: what a custom domain's mapping puts in front of every path.
     pub base_path: String,
     /// `SPANDREL_RAW_PATH`: how the gateway hands over paths.
@@ -139,6 +149,16 @@ impl Settings {
                 DEFAULT_RESULT_CACHE_BYTES,
                 "bytes",
             )?,
+            search_cache_bytes: parsed(
+                text,
+                "SPANDREL_SEARCH_CACHE_BYTES",
+                DEFAULT_SEARCH_CACHE_BYTES,
+                "bytes",
+            )?,
+            query_share: Share {
+                bytes: parsed(text, "SPANDREL_QUERY_SHARE_BYTES", Share::DEFAULT_BYTES, "bytes")?,
+                max_jobs: parsed(text, "SPANDREL_QUERY_JOBS", Share::DEFAULT_JOBS, "a number")?,
+            },
             base_path,
             raw_path,
         })
@@ -210,6 +230,9 @@ mod tests {
         check("SPANDREL_INDEX_SHARDS", "0", false);
         check("SPANDREL_INDEX_SHARDS", "300", false);
         check("SPANDREL_QUERY_TIMEOUT_MS", "10s", false);
+        check("SPANDREL_QUERY_JOBS", "0", true);
+        check("SPANDREL_QUERY_JOBS", "many", false);
+        check("SPANDREL_QUERY_SHARE_BYTES", "64MB", false);
         check("SPANDREL_MAX_BODY_BYTES", "1e6", false);
         check("SPANDREL_BASE_PATH", "telemetry", false);
         check("SPANDREL_BASE_PATH", "/telemetry", true);

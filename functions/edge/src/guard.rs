@@ -40,6 +40,20 @@ pub struct Served {
     pub usage: Usage,
 }
 
+/// What others did for a request, and what was known before: a handler that has such things to tell puts this into its
+/// response's extensions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spread {
+    /// Parts that workers were asked for; each has a line of its own in the log, with what it cost.
+    pub jobs: u64,
+    /// Parts that were asked for a second time because they were slow.
+    pub hedges: u64,
+    /// Parts that were asked for again because they failed.
+    pub retries: u64,
+    /// Files that were not read because it was kept what they have.
+    pub kept_files: u64,
+}
+
 /// Why the door answers in place of the router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -223,11 +237,36 @@ fn new_id() -> String {
     format!("{:08x}-{:x}", *PROCESS, NEXT.fetch_add(1, Relaxed))
 }
 
-/// The access log's line. `spandrel cost logs` adds these fields up: a name that changes here changes there.
 fn log(asked: &Asked, response: &Response, id: &RequestId, took: Duration) {
+    let served = response.extensions().get::<Served>().cloned().unwrap_or_default();
+    let spread = response.extensions().get::<Spread>().copied().unwrap_or_default();
+    let (method, path) = (asked.method.as_str(), asked.uri.path());
+    write_line(&Line { method, path, status: response.status(), served: &served, spread, id, took });
+}
+
+/// Writes the access log's line of a part of a request that another asked this process for, as if it were a request.
+pub fn log_job(path: &str, is_fine: bool, served: &Served, id: &RequestId, took: Duration) {
+    let status = if is_fine { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    write_line(&Line { method: "JOB", path, status, served, spread: Spread::default(), id, took });
+}
+
+/// What the access log says of a request.
+struct Line<'a> {
+    method: &'a str,
+    path: &'a str,
+    status: StatusCode,
+    served: &'a Served,
+    spread: Spread,
+    id: &'a RequestId,
+    took: Duration,
+}
+
+/// Writes the access log's line. `spandrel cost logs` adds these fields up: a name that changes here changes there.
+fn write_line(line: &Line<'_>) {
     const TARGET: &str = "spandrel::access";
-    let status = response.status().as_u16();
-    let is_ours = response.status().is_server_error();
+    let Line { method, path, served, spread, .. } = line;
+    let status = line.status.as_u16();
+    let is_ours = line.status.is_server_error();
     let is_silent = if is_ours {
         !tracing::enabled!(target: TARGET, tracing::Level::WARN)
     } else {
@@ -236,12 +275,10 @@ fn log(asked: &Asked, response: &Response, id: &RequestId, took: Duration) {
     if is_silent {
         return;
     }
-    let (method, path, request_id) = (asked.method.as_str(), asked.uri.path(), &*id.0);
-    let took_ms = took.as_micros() as f64 / 1e3;
-    let served = response.extensions().get::<Served>();
-    let tenant = served.and_then(|served| served.tenant.as_ref()).map_or("", TenantId::as_str);
-    let function = served.map_or("", |served| served.function);
-    let usage = served.map(|served| served.usage).unwrap_or_default();
+    let request_id = &*line.id.0;
+    let took_ms = line.took.as_micros() as f64 / 1e3;
+    let tenant = served.tenant.as_ref().map_or("", TenantId::as_str);
+    let (function, usage) = (served.function, served.usage);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -252,6 +289,8 @@ fn log(asked: &Asked, response: &Response, id: &RequestId, took: Duration) {
                 table_reads = usage.table_reads, table_writes = usage.table_writes,
                 table_bytes_read = usage.table_bytes_read, table_bytes_written = usage.table_bytes_written,
                 table_read_units = usage.table_read_units, table_write_units = usage.table_write_units,
+                jobs = spread.jobs, hedges = spread.hedges, retries = spread.retries,
+                kept_files = spread.kept_files,
                 "request"
             )
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use model::search::TraceSearch;
 use model::{TenantId, TimeRange, TraceId};
-use storage::read::{self, Limits, Operation, Position, SearchPage, ServiceLink, TraceSet};
+use storage::read::{self, Limits, Means, Operation, Position, SearchPage, ServiceLink, TraceSet};
 use storage::{Calls, Result, Store};
 
 /// The functions of [`storage::read`], with their contracts.
@@ -22,21 +22,23 @@ pub(crate) trait Reads: Send + Sync {
         limits: &'a Limits,
     ) -> BoxFuture<'a, Result<TraceSet>>;
 
-    /// See [`read::search`].
+    /// See [`read::search_with`].
     fn search<'a>(
         &'a self,
         tenant: &'a TenantId,
         search: &'a TraceSearch,
         limits: &'a Limits,
+        means: Means<'a>,
     ) -> BoxFuture<'a, Result<TraceSet>>;
 
-    /// See [`read::search_page`].
+    /// See [`read::search_page_with`].
     fn search_page<'a>(
         &'a self,
         tenant: &'a TenantId,
         search: &'a TraceSearch,
         after: Option<Position>,
         limits: &'a Limits,
+        means: Means<'a>,
     ) -> BoxFuture<'a, Result<SearchPage>>;
 
     /// See [`read::services`].
@@ -78,8 +80,9 @@ impl Reads for Store {
         tenant: &'a TenantId,
         search: &'a TraceSearch,
         limits: &'a Limits,
+        means: Means<'a>,
     ) -> BoxFuture<'a, Result<TraceSet>> {
-        Box::pin(read::search(self, tenant, search, limits))
+        Box::pin(read::search_with(self, tenant, search, limits, means))
     }
 
     fn search_page<'a>(
@@ -88,8 +91,9 @@ impl Reads for Store {
         search: &'a TraceSearch,
         after: Option<Position>,
         limits: &'a Limits,
+        means: Means<'a>,
     ) -> BoxFuture<'a, Result<SearchPage>> {
-        Box::pin(read::search_page(self, tenant, search, after, limits))
+        Box::pin(read::search_page_with(self, tenant, search, after, limits, means))
     }
 
     fn services<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<Vec<String>>> {

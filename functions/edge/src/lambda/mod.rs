@@ -7,6 +7,7 @@
 
 pub mod answer;
 pub mod event;
+pub mod job;
 mod percent;
 #[cfg(feature = "lambda")]
 mod run;
@@ -21,8 +22,9 @@ use http::{HeaderValue, Response, StatusCode, header};
 use crate::config::RawPath;
 use crate::guard::{Asked, Door, Failure, RequestId};
 pub use event::Origin;
+pub use job::job_event;
 #[cfg(feature = "lambda")]
-pub use run::{main, run, run_scheduled};
+pub use run::{main, run, run_scheduled, run_with_jobs};
 
 /// The answer to one event, both as JSON text; never fails and never panics.
 ///

@@ -8,6 +8,7 @@ use lambda_runtime::{Context, LambdaEvent, Runtime, service_fn};
 use serde_json::value::RawValue;
 
 use super::answer;
+use super::job::job_of;
 use crate::config::RawPath;
 use crate::guard::{Door, RequestId};
 
@@ -30,6 +31,32 @@ pub async fn run(door: Door, raw_path: RawPath) -> Result<(), lambda_runtime::Er
         }
     });
     // Not `lambda_runtime::run`: its span a request says what the access log says.
+    Runtime::new(handler).run().await
+}
+
+/// As [`run`], but that events which bring a job are answered with what `work` makes of it, in the time that it is given.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with_jobs<W, F>(door: Door, raw_path: RawPath, work: W) -> Result<(), lambda_runtime::Error>
+where
+    W: Fn(String, Duration) -> F,
+    F: Future<Output = String>,
+{
+    assert_lambda()?;
+    let handler = service_fn(|event: LambdaEvent<Box<RawValue>>| {
+        let id = RequestId(event.context.request_id.as_str().into());
+        let limit = time_left(&event.context);
+        let job = job_of(event.payload.get()).map(|job| work(job.to_owned(), limit));
+        let door = door.clone();
+        async move {
+            let answer = match job {
+                Some(job) => job.await,
+                None => answer(&door, event.payload.get(), raw_path, id, Some(limit)).await,
+            };
+            Ok::<_, Infallible>(RawValue::from_string(answer).unwrap_or_default())
+        }
+    });
     Runtime::new(handler).run().await
 }
 

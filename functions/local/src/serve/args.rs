@@ -10,6 +10,7 @@ use ingest::{Origins, Sampling, Translation, TranslationStrategy};
 use model::sampling::Precision;
 use model::sampling::head::{HeadSampling, LogSampling, Mode, Percentage, RandomnessSource};
 use storage::compact::{Retention, Sampling as StoredSampling};
+use storage::read::Share;
 
 /// Arguments of `spandrel serve`.
 #[derive(Debug, Clone, clap::Args)]
@@ -104,6 +105,20 @@ pub struct Args {
     /// Bytes of results of PromQL range queries that are kept; 0 for none
     #[arg(long, env = "SPANDREL_RESULT_CACHE_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
     pub result_cache_bytes: u64,
+    /// Bytes of what searches for traces found that are kept; 0 for none
+    #[arg(long, env = "SPANDREL_SEARCH_CACHE_BYTES", value_name = "BYTES", default_value_t = 32 << 20)]
+    pub search_cache_bytes: u64,
+    /// Bytes that one task reads for a search for traces; more is split into jobs
+    #[arg(
+        long,
+        env = "SPANDREL_QUERY_SHARE_BYTES",
+        value_name = "BYTES",
+        default_value_t = Share::DEFAULT_BYTES
+    )]
+    pub query_share_bytes: u64,
+    /// The most jobs of a search; 0 for none
+    #[arg(long, env = "SPANDREL_QUERY_JOBS", value_name = "N", default_value_t = Share::DEFAULT_JOBS)]
+    pub query_jobs: usize,
     /// How often small files are merged; 0 for never
     #[arg(long, env = "SPANDREL_COMPACT_INTERVAL_MS", value_name = "MS", default_value_t = 15_000)]
     pub compact_interval_ms: u64,
@@ -274,6 +289,11 @@ impl Args {
         let objects = self.object_store.as_deref().map(str::parse).transpose()?;
         let index = self.index.as_deref().map(str::parse).transpose()?;
         Ok((objects.unwrap_or_else(folder), index.unwrap_or_else(folder)))
+    }
+
+    /// How searches for traces are split.
+    pub(crate) fn query_share(&self) -> Share {
+        Share { bytes: self.query_share_bytes, max_jobs: self.query_jobs }
     }
 
     /// Partitions per window of the index.

@@ -14,6 +14,7 @@ use edge::ledger::Ledger;
 use edge::metrics::{self, Page};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
+use query::fanout::{Fanout, Tasks, Worker};
 use storage::Store;
 use storage::cached::Cache;
 use storage::write::Writer;
@@ -48,15 +49,19 @@ impl Roles {
             Some(cache) => store.cached(cache),
             None => store,
         };
+        let timeout = Duration::from_millis(args.query_timeout_ms);
+        let worker = Worker::new(store.clone(), Arc::clone(&ledger), timeout);
         Self {
             ingest: ingest::State::new(writer, args.ingest_settings(), Arc::clone(&ledger)),
             query: query::State {
                 store,
                 limits: storage::read::Limits::default(),
-                timeout: Duration::from_millis(args.query_timeout_ms),
+                timeout,
                 clock: edge::clock::now_ns,
                 ledger: Arc::clone(&ledger),
                 results: query::prometheus::Results::of(args.result_cache_bytes),
+                searches: query::Searches::of(args.search_cache_bytes),
+                fanout: Fanout::of(Arc::new(Tasks(worker)), args.query_share()),
             },
             ledger,
             cache,

@@ -8,7 +8,7 @@
 //! | 422 | the query would read more than one query may: narrow it |
 //! | 500 | ours; the client is told nothing of the inside |
 //! | 501 | no such storage here |
-//! | 503 | storage is unavailable: retry later |
+//! | 503 | storage is unavailable, or a part of the query failed twice: retry later |
 //! | 504 | the query took too long: narrow it |
 
 use std::time::Duration;
@@ -68,7 +68,9 @@ impl Error {
             Self::NoMetrics | Self::NoArchive => StatusCode::NOT_IMPLEMENTED,
             Self::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Storage(storage::Error::OverLimit { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Storage(storage::Error::Unavailable { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Storage(storage::Error::Unavailable { .. } | storage::Error::Job { .. }) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -80,6 +82,7 @@ impl Error {
             Self::Storage(storage::Error::Unavailable { .. }) => {
                 "storage is unavailable; retry later".to_owned()
             }
+            Self::Storage(err @ storage::Error::Job { .. }) => format!("{err}; retry later"),
             Self::Storage(_) => "internal error".to_owned(),
             _ => self.to_string(),
         }
@@ -167,6 +170,12 @@ mod tests {
             storage::Error::unavailable("table", "reading secret", "throttled").into(),
             503,
             "storage is unavailable; retry later",
+        );
+        let unavailable = storage::Error::unavailable("worker", "running a job", "secret");
+        check(
+            storage::Error::Job { source: std::sync::Arc::new(unavailable) }.into(),
+            503,
+            "a part of the query failed twice; retry later",
         );
         check(
             Error::TimedOut(Duration::from_secs(25)),

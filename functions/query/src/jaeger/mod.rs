@@ -31,7 +31,7 @@ use axum::body::Body;
 use axum::extract::State as Extension;
 use axum::response::{Html, Response};
 use axum::routing::{any, get, post};
-use edge::guard::Served;
+use edge::guard::{RequestId, Served};
 use edge::ledger::Ledger;
 use http::StatusCode;
 use http::request::Parts;
@@ -45,11 +45,12 @@ use self::adjust::Adjust;
 use self::error::{Error, Version};
 use self::params::{ParamError, Search};
 use self::v1::Partial;
-use crate::State;
+use crate::fanout::{Asker, Fanout, Tally};
 use crate::form::{self, Form, Plus};
 use crate::reads::Reads;
 use crate::respond;
 use crate::token::Token;
+use crate::{Searches, State};
 
 /// The page at `/` of the classical port.
 const PAGE: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Spandrel: Jaeger query API</title></head>\n\
@@ -70,6 +71,8 @@ struct Shared {
     timeout: Duration,
     clock: fn() -> i64,
     ledger: Arc<Ledger>,
+    searches: Option<Arc<Searches>>,
+    fanout: Option<Arc<Fanout>>,
 }
 
 impl From<State> for Shared {
@@ -80,6 +83,8 @@ impl From<State> for Shared {
             timeout: state.timeout,
             clock: state.clock,
             ledger: state.ledger,
+            searches: state.searches,
+            fanout: state.fanout,
         }
     }
 }
@@ -135,6 +140,7 @@ struct Call {
     tenant: TenantId,
     form: Form,
     now_ns: i64,
+    asker: Asker,
 }
 
 impl Call {
@@ -144,11 +150,13 @@ impl Call {
     }
 
     async fn search(&self, search: &TraceSearch) -> Result<TraceSet, Error> {
-        Ok(self.reads.search(&self.tenant, search, &self.limits).await?)
+        let aid = self.asker.aid(search);
+        Ok(self.reads.search(&self.tenant, search, &self.limits, aid.means()).await?)
     }
 
     async fn search_page(&self, search: &TraceSearch, after: Option<Position>) -> Result<SearchPage, Error> {
-        Ok(self.reads.search_page(&self.tenant, search, after, &self.limits).await?)
+        let aid = self.asker.aid(search);
+        Ok(self.reads.search_page(&self.tenant, search, after, &self.limits, aid.means()).await?)
     }
 
     async fn services(&self) -> Result<Vec<String>, Error> {
@@ -177,12 +185,22 @@ where
     };
     let is_pretty = version == Version::V1 && !matches!(form.first("prettyPrint"), "" | "false");
     let calls = shared.ledger.calls(crate::FUNCTION, Some(&tenant));
+    let tally: Arc<Tally> = Arc::default();
+    let asker = Asker {
+        fanout: shared.fanout,
+        searches: shared.searches,
+        tenant: tenant.clone(),
+        request_id: parts.extensions.get::<RequestId>().map_or_else(String::new, |id| id.0.to_string()),
+        deadline: tokio::time::Instant::now() + shared.timeout,
+        tally: Arc::clone(&tally),
+    };
     let call = Call {
         reads: shared.reads.metered(&calls),
         limits: shared.limits,
         tenant: tenant.clone(),
         form,
         now_ns: (shared.clock)(),
+        asker,
     };
     let timed = tokio::time::timeout(shared.timeout, work(call)).await;
     let answer = timed.unwrap_or(Err(Error::TimedOut(shared.timeout)));
@@ -198,11 +216,9 @@ where
             error::respond(version, &err)
         }
     };
-    response.extensions_mut().insert(Served {
-        function: crate::FUNCTION,
-        tenant: Some(tenant),
-        usage: calls.usage(),
-    });
+    let extensions = response.extensions_mut();
+    extensions.insert(Served { function: crate::FUNCTION, tenant: Some(tenant), usage: calls.usage() });
+    extensions.insert(tally.spread());
     response
 }
 
@@ -370,7 +386,7 @@ async fn search_page(Extension(shared): Extension<Shared>, parts: Parts) -> Resp
         let (search, after, question) = params::search_page(&call.form, &call.tenant, call.now_ns)?;
         let page = call.search_page(&search, after).await?;
         let next = page.next.map(|after| Token { question, range: search.range, after }.encode());
-        Ok(v3::page(&page.set, next.as_deref()))
+        Ok(v3::page(&page.set, next.as_deref(), call.asker.tally.spread()))
     })
     .await
 }

@@ -9,6 +9,7 @@ use model::columns::Value;
 use model::search::Condition;
 use model::spans::{EventView, LinkView, SpanFields};
 use model::{SpanId, TimeRange};
+use storage::read::Means;
 use tower::ServiceExt as _;
 
 use super::*;
@@ -196,6 +197,7 @@ impl Reads for Fixture {
         tenant: &'a TenantId,
         search: &'a TraceSearch,
         _: &'a Limits,
+        _: Means<'a>,
     ) -> BoxFuture<'a, storage::Result<TraceSet>> {
         let none = search.conditions.contains(&Condition::Service("none".to_owned()));
         let mut set = self.traces(|_| !none);
@@ -210,6 +212,7 @@ impl Reads for Fixture {
         search: &'a TraceSearch,
         after: Option<Position>,
         _: &'a Limits,
+        _: Means<'a>,
     ) -> BoxFuture<'a, storage::Result<SearchPage>> {
         let place = |trace: &Trace| Position { start_ns: START_NS, trace_id: trace.trace_id };
         let mut set = self.traces(|id| after.is_none_or(|after| *id > after.trace_id));
@@ -271,6 +274,8 @@ async fn send(fixture: &Fixture, request: Request<Body>) -> Answer {
         timeout: if fixture.hangs { Duration::ZERO } else { Duration::from_mins(1) },
         clock: || NOW_NS,
         ledger: Arc::default(),
+        searches: None,
+        fanout: None,
     };
     let router = routes(shared);
     let response = router.oneshot(request).await.expect("a router never fails");

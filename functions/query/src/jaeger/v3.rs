@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
+use edge::guard::Spread;
 use model::SpanId;
 use model::attribute::write_string;
 use model::spans::{STATUS_ERROR, SpanView};
@@ -51,14 +52,20 @@ pub(super) fn summaries(set: &TraceSet) -> String {
     out
 }
 
-/// A page of our own search: a summary of each trace, and the token of the next page if there is one.
-pub(super) fn page(set: &TraceSet, next: Option<&str>) -> String {
+/// A page of our own search: a summary of each trace, the token of the next page if there is one, and who found them.
+pub(super) fn page(set: &TraceSet, next: Option<&str>, spread: Spread) -> String {
     let mut out = String::from(r#"{"traces":"#);
     write_summaries(&mut out, set);
     if let Some(next) = next {
         push(&mut out, format_args!(r#","next":"{next}""#));
     }
-    out.push('}');
+    let Spread { jobs, hedges, retries, kept_files } = spread;
+    push(
+        &mut out,
+        format_args!(
+            r#","stats":{{"jobs":{jobs},"hedges":{hedges},"retries":{retries},"keptFiles":{kept_files}}}}}"#
+        ),
+    );
     out
 }
 

@@ -2,16 +2,16 @@
 //!
 //! A block is some steps of one query, at fixed places, with a hash of the set of files that it was computed from. Files
 //! never change: where the set is the same, so is the result. What arrives late, is merged or removed changes the set, and
-//! the block is computed anew. The blocks that were used least lately go first.
+//! the block is computed anew.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use promql::Points;
 
-/// A block takes at most this part of all bytes.
-const LARGEST_PART: u64 = 8;
+use crate::kept::Kept;
+
 /// Queries that are remembered to be evaluated as a whole.
 const MAX_WHOLE: usize = 256;
 /// What a block and each of its series need beside their points and labels.
@@ -24,7 +24,8 @@ const HISTOGRAM_BYTES: usize = 200;
 
 /// Results of range queries, shared by all requests of a process.
 pub struct Results {
-    blocks: Mutex<Blocks>,
+    /// By query and number.
+    blocks: Kept<QueryKey, i64, Arc<Block>>,
     /// Queries that must be evaluated as a whole.
     whole: Mutex<HashSet<Arc<QueryKey>>>,
     cached_steps: AtomicU64,
@@ -66,27 +67,10 @@ pub(super) struct Block {
     pub(super) infos: Vec<String>,
 }
 
-#[derive(Default)]
-struct Blocks {
-    capacity: u64,
-    bytes: u64,
-    n_evicted: u64,
-    now: u64,
-    of_query: HashMap<Arc<QueryKey>, BTreeMap<i64, Entry>>,
-    /// By when it was used.
-    order: BTreeMap<u64, (Arc<QueryKey>, i64)>,
-}
-
-struct Entry {
-    block: Arc<Block>,
-    bytes: u64,
-    used: u64,
-}
-
 impl Results {
     pub(super) fn new(bytes: u64) -> Self {
         Self {
-            blocks: Mutex::new(Blocks { capacity: bytes, ..Blocks::default() }),
+            blocks: Kept::new(bytes),
             whole: Mutex::default(),
             cached_steps: AtomicU64::new(0),
             evaluated_steps: AtomicU64::new(0),
@@ -100,12 +84,12 @@ impl Results {
 
     /// What became of steps so far, and what is kept.
     pub fn counts(&self) -> Counts {
-        let blocks = self.lock();
+        let kept = self.blocks.counts();
         Counts {
             cached_steps: self.cached_steps.load(Relaxed),
             evaluated_steps: self.evaluated_steps.load(Relaxed),
-            bytes: blocks.bytes,
-            evictions: blocks.n_evicted,
+            bytes: kept.bytes,
+            evictions: kept.evictions,
         }
     }
 
@@ -131,59 +115,13 @@ impl Results {
 
     /// The block of this number, if it was computed from this set of files.
     pub(super) fn get(&self, query: &Arc<QueryKey>, number: i64, files: &[u8; 32]) -> Option<Arc<Block>> {
-        let mut blocks = self.lock();
-        let blocks = &mut *blocks;
-        let entry = blocks.of_query.get_mut(query)?.get_mut(&number)?;
-        if entry.block.files != *files {
-            blocks.remove(query, number);
-            return None;
-        }
-        let block = Arc::clone(&entry.block);
-        let place = blocks.order.remove(&entry.used);
-        entry.used = blocks.now;
-        blocks.order.insert(blocks.now, place?);
-        blocks.now += 1;
-        Some(block)
+        self.blocks.get(query, &number, |block| block.files == *files)
     }
 
     /// Keeps a block, unless it is too large.
     pub(super) fn put(&self, query: &Arc<QueryKey>, number: i64, block: Block) {
         let bytes = bytes_of(query, &block);
-        let mut blocks = self.lock();
-        if bytes > blocks.capacity / LARGEST_PART {
-            return;
-        }
-        blocks.remove(query, number);
-        while blocks.bytes + bytes > blocks.capacity {
-            let Some((query, number)) = blocks.order.first_key_value().map(|(_, place)| place.clone()) else {
-                break;
-            };
-            blocks.remove(&query, number);
-            blocks.n_evicted += 1;
-        }
-        let used = blocks.now;
-        blocks.now += 1;
-        blocks.bytes += bytes;
-        blocks.order.insert(used, (Arc::clone(query), number));
-        let entry = Entry { block: Arc::new(block), bytes, used };
-        blocks.of_query.entry(Arc::clone(query)).or_default().insert(number, entry);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Blocks> {
-        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Blocks {
-    fn remove(&mut self, query: &Arc<QueryKey>, number: i64) {
-        let Some(of_query) = self.of_query.get_mut(query) else { return };
-        if let Some(entry) = of_query.remove(&number) {
-            self.order.remove(&entry.used);
-            self.bytes -= entry.bytes;
-        }
-        if of_query.is_empty() {
-            self.of_query.remove(query);
-        }
+        self.blocks.put(query, number, Arc::new(block), bytes);
     }
 }
 
