@@ -43,7 +43,7 @@ pub struct Settings {
     pub result_cache_bytes: u64,
     /// `SPANDREL_SEARCH_CACHE_BYTES`: what a query function keeps of what searches for traces found.
     pub search_cache_bytes: u64,
-    /// `SPANDREL_QUERY_SHARE_BYTES`, `SPANDREL_QUERY_JOBS` (0 for none): how much a query function reads for a search by
+    /// `SPANDREL_QUERY_SHARE_BYTES`, `SPANDREL_QUERY_JOBS` (0 for none): how much a query function reads for a query by
     /// itself, and in how many invocations more is split.
     pub query_share: Share,
     /// `SPANDREL_BASE_PATH`: what a custom domain's mapping puts in front of every path.

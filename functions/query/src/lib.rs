@@ -4,7 +4,7 @@
 //! This crate knows HTTP; it never writes, and knows neither files nor keys.
 //!
 //! - `jaeger`: Jaeger's query API, v1 and v3. `prometheus`: Prometheus' query API.
-//! - `fanout`: large searches, split among copies of this function. `searches`: what they found, kept.
+//! - `fanout`: large queries, split among copies of this function. `searches`: what they found, kept.
 //! - `form`: query strings; `reads`: what is read of storage; `respond`: bodies; `token`: where a page begins; `kept`: values
 //!   up to a number of bytes.
 
@@ -45,7 +45,7 @@ pub struct State {
     pub results: Option<Arc<prometheus::Results>>,
     /// What is kept of what searches for traces found, if anything is.
     pub searches: Option<Arc<Searches>>,
-    /// Among whom searches for traces are split, if they are.
+    /// Among whom queries are split, if they are.
     pub fanout: Option<Arc<Fanout>>,
 }
 

@@ -108,7 +108,7 @@ pub struct Args {
     /// Bytes of what searches for traces found that are kept; 0 for none
     #[arg(long, env = "SPANDREL_SEARCH_CACHE_BYTES", value_name = "BYTES", default_value_t = 32 << 20)]
     pub search_cache_bytes: u64,
-    /// Bytes that one task reads for a search for traces; more is split into jobs
+    /// Bytes that one task reads for a query; more is split into jobs
     #[arg(
         long,
         env = "SPANDREL_QUERY_SHARE_BYTES",
@@ -116,7 +116,7 @@ pub struct Args {
         default_value_t = Share::DEFAULT_BYTES
     )]
     pub query_share_bytes: u64,
-    /// The most jobs of a search; 0 for none
+    /// The most jobs of a query; 0 for none
     #[arg(long, env = "SPANDREL_QUERY_JOBS", value_name = "N", default_value_t = Share::DEFAULT_JOBS)]
     pub query_jobs: usize,
     /// How often small files are merged; 0 for never
@@ -291,7 +291,7 @@ impl Args {
         Ok((objects.unwrap_or_else(folder), index.unwrap_or_else(folder)))
     }
 
-    /// How searches for traces are split.
+    /// How queries are split.
     pub(crate) fn query_share(&self) -> Share {
         Share { bytes: self.query_share_bytes, max_jobs: self.query_jobs }
     }

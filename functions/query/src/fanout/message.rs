@@ -1,12 +1,16 @@
 //! Jobs and their answers as JSON; pure.
 //!
 //! ```text
-//! job     = {"version":1,"tenant":…,"request_id":…,"timeout_ms":…,"search":{"start_ns":…,"end_ns_exclusive":…,"limit":…,
-//!            "conditions":[{"service":"shop"},{"attribute":["http.route","/cart"]},{"any":[…]},…]},
+//! job     = {"version":1,"tenant":…,"request_id":…,"timeout_ms":…,"work":{"search":search}|{"range":range}}
+//! search  = {"start_ns":…,"end_ns_exclusive":…,"limit":…,
+//!            "conditions":[{"service":"shop"},{"attribute":["http.route","/cart"]},{"any":[…]},…],
 //!            "max_bytes":…,"files":[[sort key of the index item, base64 of the item],…]}
+//! range   = {"query":…,"start_ms":…,"end_ms":…,"step_ms":…,"lookback_ms":…,"files":base64 of the hash of their names}
 //! answer  = {"found":{"by_file":[hits,…],"newest":hits,"bytes_read":…}}
-//!         | {"missing":key of an object} | "over_limit" | {"failed":text}
+//!         | {"evaluated":{"series":[{"labels":[[name,value],…],"points":points},…],"warnings":[…],"infos":[…],"n_samples":…}}
+//!         | "untold" | {"missing":key of an object} | "over_limit" | {"failed":text}
 //! hits    = base64 of, per trace: 16 bytes id, 8 bytes big-endian start of its newest span, ns
+//! points  = base64 of, per point: 8 bytes big-endian time, ms, 8 bytes big-endian bits of the number
 //! ```
 //!
 //! Both ends are mostly the same program; where they are not, because one is just replaced, the version tells.
@@ -15,12 +19,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use model::search::{Condition, TraceSearch};
-use model::{TenantId, TimeRange, TraceId};
+use model::{Labels, TenantId, TimeRange, TraceId};
+use promql::Points;
 use serde::{Deserialize, Serialize};
 use storage::read::{Found, Hit, JobFile, SearchJob};
 
 const VERSION: u32 = 1;
 const HIT_BYTES: usize = 16 + 8;
+const POINT_BYTES: usize = 8 + 8;
+/// What a series has beside its labels and points.
+const SERIES_BYTES: usize = 32;
+/// An invocation answers with 6 MB at most.
+const MAX_ANSWER_BYTES: usize = 5 << 20;
 
 /// A job, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +40,45 @@ pub(super) struct Job {
     pub(super) request_id: String,
     /// How long it may take.
     pub(super) timeout_ms: u64,
-    pub(super) search: SearchJob,
+    pub(super) work: Work,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Work {
+    Search(SearchJob),
+    Range(RangeJob),
+}
+
+/// Some steps of a range query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RangeJob {
+    pub(crate) query: String,
+    /// First and last step, and what lies between two, ms.
+    pub(crate) start_ms: i64,
+    pub(crate) end_ms: i64,
+    pub(crate) step_ms: i64,
+    pub(crate) lookback_ms: i64,
+    /// The hash of the files that whoever asks saw.
+    pub(crate) files: [u8; 32],
+}
+
+/// What some steps of a range query gave: series of numbers, by labels.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct RangeFound {
+    pub(crate) series: Vec<Points>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) infos: Vec<String>,
+    pub(crate) n_samples: u64,
 }
 
 /// What became of a job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Answer {
     Found(Found),
+    Evaluated(RangeFound),
+    /// What it gives cannot be told, or is another thing than was asked for: whoever asks evaluates it.
+    Untold,
     /// The object of this key is not there.
     Missing(String),
     /// It would have read more bytes than it may.
@@ -67,9 +109,14 @@ struct JobMessage {
     tenant: String,
     request_id: String,
     timeout_ms: u64,
-    search: SearchMessage,
-    max_bytes: u64,
-    files: Vec<(String, String)>,
+    work: WorkMessage,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WorkMessage {
+    Search(SearchMessage),
+    Range(RangeMessage),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,6 +125,24 @@ struct SearchMessage {
     end_ns_exclusive: i64,
     limit: usize,
     conditions: Vec<ConditionMessage>,
+    max_bytes: u64,
+    files: Vec<(String, String)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RangeMessage {
+    query: String,
+    start_ms: i64,
+    end_ms: i64,
+    step_ms: i64,
+    lookback_ms: i64,
+    files: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SeriesMessage {
+    labels: Vec<(String, String)>,
+    points: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,6 +166,8 @@ enum ConditionMessage {
 #[serde(rename_all = "snake_case")]
 enum AnswerMessage {
     Found { by_file: Vec<String>, newest: String, bytes_read: u64 },
+    Evaluated { series: Vec<SeriesMessage>, warnings: Vec<String>, infos: Vec<String>, n_samples: u64 },
+    Untold,
     Missing(String),
     OverLimit,
     Failed(String),
@@ -108,20 +175,22 @@ enum AnswerMessage {
 
 impl Job {
     pub(super) fn encode(&self) -> Bytes {
-        let SearchJob { search, files, max_bytes } = &self.search;
         let message = JobMessage {
             version: VERSION,
             tenant: self.tenant.as_str().to_owned(),
             request_id: self.request_id.clone(),
             timeout_ms: self.timeout_ms,
-            search: SearchMessage {
-                start_ns: search.range.start_ns,
-                end_ns_exclusive: search.range.end_ns_exclusive,
-                limit: search.limit,
-                conditions: search.conditions.iter().map(ConditionMessage::of).collect(),
+            work: match &self.work {
+                Work::Search(job) => WorkMessage::Search(SearchMessage::of(job)),
+                Work::Range(job) => WorkMessage::Range(RangeMessage {
+                    query: job.query.clone(),
+                    start_ms: job.start_ms,
+                    end_ms: job.end_ms,
+                    step_ms: job.step_ms,
+                    lookback_ms: job.lookback_ms,
+                    files: BASE64.encode(job.files),
+                }),
             },
-            max_bytes: *max_bytes,
-            files: files.iter().map(|file| (file.key.clone(), BASE64.encode(&file.item))).collect(),
         };
         serde_json::to_vec(&message).expect("invariant: a message is JSON").into()
     }
@@ -134,21 +203,50 @@ impl Job {
             return Err(MessageError::Version(version));
         }
         let message: JobMessage = serde_json::from_slice(bytes)?;
-        let files = message.files.into_iter().map(|(key, item)| {
-            let item = BASE64.decode(item).map_err(|_| MessageError::Field("an item is not base64"))?;
-            Ok::<_, MessageError>(JobFile { key, item: item.into() })
-        });
-        let SearchMessage { start_ns, end_ns_exclusive, limit, conditions } = message.search;
+        let work = match message.work {
+            WorkMessage::Search(message) => Work::Search(message.into_job()?),
+            WorkMessage::Range(message) => Work::Range(RangeJob {
+                query: message.query,
+                start_ms: message.start_ms,
+                end_ms: message.end_ms,
+                step_ms: message.step_ms,
+                lookback_ms: message.lookback_ms,
+                files: decode_base64(&message.files, "the hash of files is none")?
+                    .try_into()
+                    .map_err(|_| MessageError::Field("the hash of files is none"))?,
+            }),
+        };
+        let tenant = message.tenant.parse().map_err(|_| MessageError::Field("the tenant is none"))?;
+        let (request_id, timeout_ms) = (message.request_id, message.timeout_ms);
+        Ok(Self { tenant, request_id, timeout_ms, work })
+    }
+}
+
+impl SearchMessage {
+    fn of(job: &SearchJob) -> Self {
+        let SearchJob { search, files, max_bytes } = job;
+        Self {
+            start_ns: search.range.start_ns,
+            end_ns_exclusive: search.range.end_ns_exclusive,
+            limit: search.limit,
+            conditions: search.conditions.iter().map(ConditionMessage::of).collect(),
+            max_bytes: *max_bytes,
+            files: files.iter().map(|file| (file.key.clone(), BASE64.encode(&file.item))).collect(),
+        }
+    }
+
+    fn into_job(self) -> Result<SearchJob, MessageError> {
+        let Self { start_ns, end_ns_exclusive, limit, conditions, max_bytes, files } = self;
+        let file = |(key, item): (String, String)| {
+            let item = decode_base64(&item, "an item is not base64")?.into();
+            Ok::<_, MessageError>(JobFile { key, item })
+        };
         let search = TraceSearch {
             range: TimeRange { start_ns, end_ns_exclusive },
             conditions: conditions.into_iter().map(ConditionMessage::into_condition).collect(),
             limit,
         };
-        let search =
-            SearchJob { search, files: files.collect::<Result<_, _>>()?, max_bytes: message.max_bytes };
-        let tenant = message.tenant.parse().map_err(|_| MessageError::Field("the tenant is none"))?;
-        let (request_id, timeout_ms) = (message.request_id, message.timeout_ms);
-        Ok(Self { tenant, request_id, timeout_ms, search })
+        Ok(SearchJob { search, files: files.into_iter().map(file).collect::<Result<_, _>>()?, max_bytes })
     }
 }
 
@@ -196,6 +294,13 @@ impl Answer {
                 newest: encode_hits(&found.newest),
                 bytes_read: found.bytes_read,
             },
+            Self::Evaluated(found) => AnswerMessage::Evaluated {
+                series: found.series.iter().map(SeriesMessage::of).collect(),
+                warnings: found.warnings,
+                infos: found.infos,
+                n_samples: found.n_samples,
+            },
+            Self::Untold => AnswerMessage::Untold,
             Self::Missing(key) => AnswerMessage::Missing(key),
             Self::OverLimit => AnswerMessage::OverLimit,
             Self::Failed(text) => AnswerMessage::Failed(text),
@@ -212,11 +317,61 @@ impl Answer {
                 newest: decode_hits(&newest)?,
                 bytes_read,
             }),
+            AnswerMessage::Evaluated { series, warnings, infos, n_samples } => {
+                let series = series.into_iter().map(SeriesMessage::into_points);
+                let series = series.collect::<Result<_, _>>()?;
+                Self::Evaluated(RangeFound { series, warnings, infos, n_samples })
+            }
+            AnswerMessage::Untold => Self::Untold,
             AnswerMessage::Missing(key) => Self::Missing(key),
             AnswerMessage::OverLimit => Self::OverLimit,
             AnswerMessage::Failed(text) => Self::Failed(text),
         })
     }
+}
+
+impl RangeFound {
+    /// Whether the answer can be told, and is no longer than one of an invocation may be.
+    pub(crate) fn is_told(&self) -> bool {
+        let bytes = |points: &Points| {
+            let labels: usize =
+                points.labels.iter().map(|label| 2 * (label.name.len() + label.value.len()) + 8).sum();
+            SERIES_BYTES + labels + points.floats.len() * POINT_BYTES * 4 / 3
+        };
+        self.series.iter().all(|points| points.histograms.is_empty())
+            && self.series.iter().map(bytes).sum::<usize>() <= MAX_ANSWER_BYTES
+    }
+}
+
+impl SeriesMessage {
+    fn of(points: &Points) -> Self {
+        let mut bytes = Vec::with_capacity(points.floats.len() * POINT_BYTES);
+        for (time_ms, number) in &points.floats {
+            bytes.extend_from_slice(&time_ms.to_be_bytes());
+            bytes.extend_from_slice(&number.to_bits().to_be_bytes());
+        }
+        let labels = points.labels.iter().map(|label| (label.name.to_string(), label.value.to_string()));
+        Self { labels: labels.collect(), points: BASE64.encode(bytes) }
+    }
+
+    fn into_points(self) -> Result<Points, MessageError> {
+        let bytes = decode_base64(&self.points, "points are not base64")?;
+        let (points, rest) = bytes.as_chunks::<POINT_BYTES>();
+        if !rest.is_empty() {
+            return Err(MessageError::Field("points break off"));
+        }
+        let point = |point: &[u8; POINT_BYTES]| {
+            let (time_ms, number) = point.split_first_chunk::<8>().expect("invariant: 16 bytes");
+            let (number, _) = number.split_first_chunk::<8>().expect("invariant: 8 bytes are left");
+            (i64::from_be_bytes(*time_ms), f64::from_bits(u64::from_be_bytes(*number)))
+        };
+        let floats = points.iter().map(point).collect();
+        Ok(Points { labels: Labels::from_pairs(self.labels), floats, histograms: Vec::new() })
+    }
+}
+
+fn decode_base64(text: &str, error: &'static str) -> Result<Vec<u8>, MessageError> {
+    BASE64.decode(text).map_err(|_| MessageError::Field(error))
 }
 
 fn encode_hits(hits: &[Hit]) -> String {
@@ -229,7 +384,7 @@ fn encode_hits(hits: &[Hit]) -> String {
 }
 
 fn decode_hits(text: &str) -> Result<Vec<Hit>, MessageError> {
-    let bytes = BASE64.decode(text).map_err(|_| MessageError::Field("hits are not base64"))?;
+    let bytes = decode_base64(text, "hits are not base64")?;
     let (hits, rest) = bytes.as_chunks::<HIT_BYTES>();
     if !rest.is_empty() {
         return Err(MessageError::Field("hits break off"));
@@ -270,18 +425,31 @@ mod tests {
             tenant: "team-a".parse().expect("a tenant"),
             request_id: text("r-1"),
             timeout_ms: 5,
-            search: SearchJob {
+            work: Work::Search(SearchJob {
                 search: TraceSearch { range, conditions, limit: 20 },
                 files: vec![file],
                 max_bytes: u64::MAX,
-            },
+            }),
         }
+    }
+
+    fn range_job() -> Job {
+        let range = RangeJob {
+            query: "sum(rate(a{b=\"c\"}[5m]))".to_owned(),
+            start_ms: -5,
+            end_ms: i64::MAX,
+            step_ms: 15_000,
+            lookback_ms: 300_000,
+            files: [7; 32],
+        };
+        Job { work: Work::Range(range), ..job() }
     }
 
     #[test]
     fn jobs_come_back() {
         let bytes = job().encode();
         assert_eq!(Job::decode(&bytes).expect("a job"), job());
+        assert_eq!(Job::decode(&range_job().encode()).expect("a job"), range_job());
         assert!(bytes.starts_with(br#"{"version":1,"tenant":"team-a","#));
         for at in 0..bytes.len() {
             assert!(Job::decode(&bytes[..at]).is_err(), "{at} bytes");
@@ -298,6 +466,7 @@ mod tests {
             Answer::Found(Found::default()),
             Answer::Missing("a/b".to_owned()),
             Answer::OverLimit,
+            Answer::Untold,
             Answer::Failed("why".to_owned()),
         ];
         for answer in answers {
@@ -311,6 +480,34 @@ mod tests {
         ] {
             assert!(Answer::decode(bad.as_bytes()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn numbers_come_back_to_the_bit() {
+        let floats = vec![(i64::MIN, -0.0), (0, f64::from_bits(0x7ff0_0000_0000_0002)), (5, f64::INFINITY)];
+        let labels = Labels::from_pairs([("__name__", "a"), ("pod", "ä\"")]);
+        let series = vec![Points { labels, floats, histograms: Vec::new() }, Points::default()];
+        let (warnings, infos) = (vec!["w".to_owned()], vec!["i".to_owned()]);
+        let found = RangeFound { series, warnings, infos, n_samples: 9 };
+        assert!(found.is_told());
+        let Ok(Answer::Evaluated(back)) = Answer::decode(&Answer::Evaluated(found.clone()).encode()) else {
+            panic!("no answer");
+        };
+        let bits = |found: &RangeFound| {
+            let points = found.series.iter().flat_map(|points| &points.floats);
+            points.map(|(time_ms, number)| (*time_ms, number.to_bits())).collect::<Vec<_>>()
+        };
+        assert_eq!(bits(&back), bits(&found));
+        assert_eq!(
+            (&back.series[0].labels, &back.warnings, &back.infos, back.n_samples),
+            (&found.series[0].labels, &found.warnings, &found.infos, 9)
+        );
+
+        let long = Points { floats: vec![(0, 0.0); MAX_ANSWER_BYTES / POINT_BYTES], ..Points::default() };
+        assert!(!RangeFound { series: vec![long], ..RangeFound::default() }.is_told());
+        let histograms = vec![(0, std::sync::Arc::default())];
+        let histogram = Points { histograms, ..Points::default() };
+        assert!(!RangeFound { series: vec![histogram], ..RangeFound::default() }.is_told());
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! Searches that are more than one function's share: jobs for other copies of this function.
+//! Queries that are more than one function's share: jobs for other copies of this function.
 //!
-//! `storage::read` says which files a job has and joins what jobs find; here they become messages (`message`), are run by
+//! `storage::read` says which files of a search a job has and joins what jobs find, `prometheus::blocks` does so with steps of
+//! a range query; here they become messages (`message`), are run by
 //! [`Workers`], the slowest twice and the failed again (`race`), and answered (`worker`).
 //! A worker is this function, invoked with a job in place of a request ([`Invocations`]), or a task of this process
 //! ([`Tasks`]).
@@ -31,7 +32,8 @@ use tokio::time::Instant;
 pub use invocations::Invocations;
 pub use worker::{Tasks, Worker};
 
-use self::message::{Answer, Job};
+use self::message::{Answer, Job, Work};
+pub(crate) use self::message::{RangeFound, RangeJob};
 use self::race::{Failure, Start};
 use crate::searches::{SearchKey, Searches};
 
@@ -45,7 +47,7 @@ pub trait Workers: Send + Sync {
     fn run(&self, job: Bytes) -> BoxFuture<'_, storage::Result<Bytes>>;
 }
 
-/// How searches are split among workers, shared by all requests of a process.
+/// How queries are split among workers, shared by all requests of a process.
 pub struct Fanout {
     workers: Arc<dyn Workers>,
     share: Share,
@@ -68,7 +70,8 @@ pub struct Counts {
 impl Fanout {
     /// Gives what is more than a share to `workers`; `None` if there may be no job.
     pub fn of(workers: Arc<dyn Workers>, share: Share) -> Option<Arc<Self>> {
-        let (n_first, n_hedges, n_retries) = Default::default();
+        let none = || AtomicU64::new(0);
+        let (n_first, n_hedges, n_retries) = (none(), none(), none());
         (share.max_jobs > 0).then(|| Arc::new(Self { workers, share, n_first, n_hedges, n_retries }))
     }
 
@@ -160,47 +163,92 @@ impl SearchWorkers for SearchAid {
     }
 
     async fn run(&self, jobs: Vec<SearchJob>) -> storage::Result<Vec<Found>> {
-        let Some(fanout) = &self.asker.fanout else {
+        let max_bytes = jobs.first().map_or(0, |job| job.max_bytes);
+        let mut took = std::mem::take(&mut *self.took.lock().unwrap_or_else(PoisonError::into_inner));
+        let work = jobs.into_iter().map(Work::Search).collect();
+        let found = self.asker.run(work, &mut took, |answered| found(answered, max_bytes)).await;
+        *self.took.lock().unwrap_or_else(PoisonError::into_inner) = took;
+        found
+    }
+}
+
+impl Asker {
+    /// How much is done here, and how the rest is split; `None` if nothing may be.
+    pub(crate) fn share(&self) -> Option<Share> {
+        self.fanout.as_ref().map(|fanout| fanout.share)
+    }
+
+    /// What each of these parts of a range query gives, in their order; `None` where that cannot be told by others.
+    ///
+    /// # Errors
+    /// A job failed twice.
+    pub(crate) async fn evaluate(&self, jobs: Vec<RangeJob>) -> storage::Result<Vec<Option<RangeFound>>> {
+        self.run(jobs.into_iter().map(Work::Range).collect(), &mut Vec::new(), evaluated).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        jobs: Vec<Work>,
+        took: &mut Vec<Duration>,
+        read: impl Fn(Answer) -> Result<T, Failure> + Send + Sync,
+    ) -> storage::Result<Vec<T>> {
+        let Some(fanout) = &self.fanout else {
             return Err(Error::unavailable("worker", "running a job", "there are none"));
         };
-        let max_bytes = jobs.first().map_or(0, |job| job.max_bytes);
-        let message = |search: SearchJob| {
-            let left = self.asker.deadline.saturating_duration_since(Instant::now());
+        let message = |work: Work| {
+            let left = self.deadline.saturating_duration_since(Instant::now());
             let job = Job {
-                tenant: self.asker.tenant.clone(),
-                request_id: self.asker.request_id.clone(),
+                tenant: self.tenant.clone(),
+                request_id: self.request_id.clone(),
                 timeout_ms: left.as_millis() as u64,
-                search,
+                work,
             };
             job.encode()
         };
         let messages: Vec<Bytes> = jobs.into_iter().map(message).collect();
+        let read = &read;
         let start = |job: usize, why: Start| {
             let (total, of_request) = match why {
-                Start::First => (&fanout.n_first, &self.asker.tally.jobs),
-                Start::Hedge => (&fanout.n_hedges, &self.asker.tally.hedges),
-                Start::Retry => (&fanout.n_retries, &self.asker.tally.retries),
+                Start::First => (&fanout.n_first, &self.tally.jobs),
+                Start::Hedge => (&fanout.n_hedges, &self.tally.hedges),
+                Start::Retry => (&fanout.n_retries, &self.tally.retries),
             };
             total.fetch_add(1, Relaxed);
             of_request.fetch_add(1, Relaxed);
             let answered = fanout.workers.run(messages[job].clone());
-            async move { found(answered.await, max_bytes) }.boxed()
+            async move {
+                let answer = Answer::decode(&answered.await.map_err(Failure::Once)?);
+                read(answer.map_err(|error| failed("reading its answer", error.to_string()))?)
+            }
+            .boxed()
         };
-        let mut took = std::mem::take(&mut *self.took.lock().unwrap_or_else(PoisonError::into_inner));
-        let answers = race::answers(messages.len(), &mut took, start).await;
-        *self.took.lock().unwrap_or_else(PoisonError::into_inner) = took;
-        answers
+        race::answers(messages.len(), took, start).await
     }
 }
 
-/// What a worker's answer says.
-fn found(answered: storage::Result<Bytes>, max_bytes: u64) -> Result<Found, Failure> {
-    let failed = |doing: &str, why: String| Failure::Once(Error::unavailable("worker", doing, why));
-    match Answer::decode(&answered.map_err(Failure::Once)?) {
-        Ok(Answer::Found(found)) => Ok(found),
-        Ok(Answer::Missing(key)) => Err(Failure::Always(Error::Missing { key })),
-        Ok(Answer::OverLimit) => Err(Failure::Always(Error::OverLimit { limit: max_bytes, unit: "bytes" })),
-        Ok(Answer::Failed(why)) => Err(failed("running a job", why)),
-        Err(error) => Err(failed("reading its answer", error.to_string())),
+fn failed(doing: &str, why: String) -> Failure {
+    Failure::Once(Error::unavailable("worker", doing, why))
+}
+
+/// What a worker found for a search.
+fn found(answer: Answer, max_bytes: u64) -> Result<Found, Failure> {
+    match answer {
+        Answer::Found(found) => Ok(found),
+        Answer::Missing(key) => Err(Failure::Always(Error::Missing { key })),
+        Answer::OverLimit => Err(Failure::Always(Error::OverLimit { limit: max_bytes, unit: "bytes" })),
+        Answer::Failed(why) => Err(failed("running a job", why)),
+        Answer::Evaluated(_) | Answer::Untold => {
+            Err(failed("reading its answer", "of another job".to_owned()))
+        }
+    }
+}
+
+/// What a worker made of steps of a range query; where it misses or may not do something, this is done here, and tells.
+fn evaluated(answer: Answer) -> Result<Option<RangeFound>, Failure> {
+    match answer {
+        Answer::Evaluated(found) => Ok(Some(found)),
+        Answer::Untold | Answer::Missing(_) | Answer::OverLimit => Ok(None),
+        Answer::Failed(why) => Err(failed("running a job", why)),
+        Answer::Found(_) => Err(failed("reading its answer", "of another job".to_owned())),
     }
 }

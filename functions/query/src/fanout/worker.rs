@@ -12,8 +12,8 @@ use storage::{Error, Store};
 use tokio::task::JoinSet;
 
 use super::Workers;
-use super::message::{Answer, Job};
-use crate::State;
+use super::message::{Answer, Job, Work};
+use crate::{State, prometheus};
 
 /// The path under which jobs are logged; no door leads to it.
 const PATH: &str = "/job";
@@ -52,14 +52,22 @@ impl Worker {
         let calls = self.ledger.calls(crate::FUNCTION, Some(&job.tenant));
         let store = self.store.metered(&calls);
         let limit = Duration::from_millis(job.timeout_ms).min(self.timeout).min(limit);
-        let work = edge::guard::caught(read::run_job(&store, &job.tenant, &job.search));
-        let answer = match tokio::time::timeout(limit, work).await {
+        let work = async {
+            match &job.work {
+                Work::Search(search) => read::run_job(&store, &job.tenant, search).await.map(Answer::Found),
+                Work::Range(range) => {
+                    let found = prometheus::run_job(&store, &job.tenant, range, started + limit).await?;
+                    Ok(found.map_or(Answer::Untold, Answer::Evaluated))
+                }
+            }
+        };
+        let answer = match tokio::time::timeout(limit, edge::guard::caught(work)).await {
             Err(_) => Answer::Failed(format!("the job took longer than {limit:?}")),
             Ok(Err(message)) => {
                 tracing::error!(message, "job panicked");
                 Answer::Failed("internal fault".to_owned())
             }
-            Ok(Ok(Ok(found))) => Answer::Found(found),
+            Ok(Ok(Ok(answer))) => answer,
             Ok(Ok(Err(Error::Missing { key }))) => Answer::Missing(key),
             Ok(Ok(Err(Error::OverLimit { .. }))) => Answer::OverLimit,
             Ok(Ok(Err(error))) => {

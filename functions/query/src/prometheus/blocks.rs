@@ -4,6 +4,7 @@
 //! 2. The index is read once. It tells for each block which files its selectors may need, whatever the query's own range.
 //! 3. A block that was kept and whose files are the same is taken; runs of others are fetched and evaluated, those at the
 //!    ends of the query only as far as it asks for them. Whole blocks are kept.
+//!    A run that is more than one function's share is given to workers, in parts ([`run_job`]).
 //! 4. The parts are joined, series by series.
 //!
 //! The answer is that of the query as a whole, to the bit. Where that cannot be told of its parts, there is none here, and
@@ -18,11 +19,12 @@ use std::time::{Duration, Instant};
 use model::TenantId;
 use promql::{Answer, Expr, Plan, Points, QueryParams, Value};
 use storage::Store;
-use storage::read::{Selected, SeriesFiles, SeriesLimits};
+use storage::read::{NamedFiles, Selected, SeriesFiles, SeriesLimits};
 
 use super::error::Error;
 use super::query::{evaluate_plan, selections_of};
 use super::results::{Block, QueryKey, Results};
+use crate::fanout::{Asker, RangeFound, RangeJob};
 
 /// Steps of a block: a refreshed dashboard evaluates one and a half of them on average, and each block costs a look at
 /// the list of files.
@@ -41,6 +43,8 @@ pub(super) struct Question<'a> {
     pub(super) params: QueryParams,
     pub(super) limits: &'a SeriesLimits,
     pub(super) deadline: Instant,
+    /// Who may ask others.
+    pub(super) asker: Option<&'a Asker>,
 }
 
 /// An answer, and what it took.
@@ -102,10 +106,7 @@ pub(super) async fn answer(question: &Question<'_>, results: &Results) -> Result
     let named = files.named_by(&selections)?;
     let mut fetched = started.elapsed();
 
-    let hash_of = |place: &Place| {
-        let plan = question.plan(place.whole);
-        named.hash_of(plan.needs().iter().map(|need| (need.start_ms_exclusive, need.end_ms)))
-    };
+    let hash_of = |place: &Place| hash_for(&named, &question.plan(place.whole));
     let hashes: Vec<[u8; 32]> = places.iter().map(hash_of).collect();
     let kept_at = |(place, hash): (&Place, _)| {
         results.get(&key, place.number, hash).filter(|block| place.may_take(block))
@@ -117,22 +118,33 @@ pub(super) async fn answer(question: &Question<'_>, results: &Results) -> Result
     let mut parts = cut.kept_parts(&runs);
     let n_steps = Steps { first_ms: params.start_ms, last_ms: params.end_ms }.n(params.step_ms);
     let (mut n_samples, mut n_evaluated_steps) = (0, 0);
-    for run in runs {
+    let mut split = Vec::new();
+    for run in &runs {
+        split.extend(question.shares_of(&files, &cut, run, runs.len())?);
+    }
+    let told = question.ask_others(&named, &cut, &split, runs.len()).await?;
+    for (run, told) in split.into_iter().zip(told) {
         let steps = cut.steps_of(&run);
-        let started = Instant::now();
-        let selections = selections_of(&question.plan(steps));
-        let selected = files.select(question.store, question.tenant, &selections, question.limits).await;
-        fetched += started.elapsed();
-        let Ok(selected) = selected else { return Ok(None) };
-        if selected.has_delta {
-            results.note_whole(&cut.key);
-            return Ok(None);
-        }
-        let data = Arc::new(selected);
-        let Some((part, n_of_part)) = question.evaluate(&data, steps).await else { return Ok(None) };
+        let (part, n_of_part, data) = if let Some(told) = told {
+            let RangeFound { series, warnings, infos, n_samples } = told;
+            (Part { series, warnings, infos }, n_samples, None)
+        } else {
+            let started = Instant::now();
+            let selections = selections_of(&question.plan(steps));
+            let selected = files.select(question.store, question.tenant, &selections, question.limits).await;
+            fetched += started.elapsed();
+            let Ok(selected) = selected else { return Ok(None) };
+            if selected.has_delta {
+                results.note_whole(&cut.key);
+                return Ok(None);
+            }
+            let data = Arc::new(selected);
+            let Some((part, n_of_part)) = question.evaluate(&data, steps).await else { return Ok(None) };
+            (part, n_of_part, Some(data))
+        };
         n_samples += n_of_part;
         n_evaluated_steps += steps.n(params.step_ms);
-        cut.keep(question, results, run, &part, &data).await;
+        cut.keep(question, results, run, &part, data.as_ref()).await;
         parts.push((steps, part));
     }
     parts.sort_by_key(|(steps, _)| steps.first_ms);
@@ -177,25 +189,25 @@ impl Cut {
         }
     }
 
-    /// Keeps the whole blocks of a run, which gave `part` of `data`.
+    /// Keeps the whole blocks of a run, which gave `part` of `data`, or of what another had.
     async fn keep(
         &self,
         question: &Question<'_>,
         results: &Results,
         run: Range<usize>,
         part: &Part,
-        data: &Arc<Selected>,
+        data: Option<&Arc<Selected>>,
     ) {
         for at in run {
             let place = self.places[at];
             if self.kept[at].is_some() || place.whole != place.asked {
                 continue;
             }
-            let of_place = if part.has_remarks() {
+            let of_place = match data {
+                _ if !part.has_remarks() => Some(part.within(place.whole)),
                 // Of which steps they are is not known.
-                question.evaluate(data, place.whole).await.map(|(part, _)| part)
-            } else {
-                Some(part.within(place.whole))
+                Some(data) => question.evaluate(data, place.whole).await.map(|(part, _)| part),
+                None => None,
             };
             if let Some(Part { series, warnings, infos }) = of_place {
                 let files = self.hashes[at];
@@ -205,7 +217,88 @@ impl Cut {
     }
 }
 
+/// What a job gives, if that can be told by it alone, and of the files that whoever asks saw.
+///
+/// # Errors
+/// As the stores; the job is over a limit.
+pub(crate) async fn run_job(
+    store: &Store,
+    tenant: &TenantId,
+    job: &RangeJob,
+    deadline: Instant,
+) -> storage::Result<Option<RangeFound>> {
+    let Ok(expr) = promql::parse(&job.query) else { return Ok(None) };
+    let mut params = QueryParams::range(job.start_ms, job.end_ms, job.step_ms);
+    params.lookback_ms = job.lookback_ms;
+    let (query, limits) = (&*job.query, &SeriesLimits::default());
+    let question = Question { store, tenant, query, expr: &expr, params, limits, deadline, asker: None };
+    let steps = Steps { first_ms: job.start_ms, last_ms: job.end_ms };
+    let plan = question.plan(steps);
+    let selections = selections_of(&plan);
+    let files = SeriesFiles::of(store, tenant, &selections).await?;
+    if !plan.is_stepwise() || hash_for(&files.named_by(&selections)?, &plan) != job.files {
+        return Ok(None);
+    }
+    let selected = files.select(store, tenant, &selections, limits).await?;
+    if selected.has_delta {
+        return Ok(None);
+    }
+    let evaluated = question.evaluate(&Arc::new(selected.series), steps).await;
+    let found = evaluated.map(|(part, n_samples)| {
+        let Part { series, warnings, infos } = part;
+        RangeFound { series, warnings, infos, n_samples }
+    });
+    Ok(found.filter(RangeFound::is_told))
+}
+
+/// A hash of the files that a plan may need.
+fn hash_for(named: &NamedFiles, plan: &Plan) -> [u8; 32] {
+    named.hash_of(plan.needs().iter().map(|need| (need.start_ms_exclusive, need.end_ms)))
+}
+
 impl Question<'_> {
+    /// A run, in as many parts as it is shares; all runs together in as many as there may be jobs.
+    fn shares_of(
+        &self,
+        files: &SeriesFiles,
+        cut: &Cut,
+        run: &Range<usize>,
+        n_runs: usize,
+    ) -> Result<Vec<Range<usize>>, Error> {
+        let Some(share) = self.asker.and_then(Asker::share) else { return Ok(vec![run.clone()]) };
+        let bytes = files.bytes_for(&selections_of(&self.plan(cut.steps_of(run))))?;
+        let n_shares = usize::try_from(bytes.div_ceil(share.bytes.max(1))).unwrap_or(usize::MAX);
+        let n = n_shares.min(share.max_jobs / n_runs).min(run.len()).max(1);
+        // All blocks have as many steps, and so about as many bytes.
+        let edge = |i: usize| run.start + run.len() * i / n;
+        Ok((0..n).map(|i| edge(i)..edge(i + 1)).collect())
+    }
+
+    /// What others make of the parts of runs, if these are more parts than runs; `None` where it is left to the one who asks.
+    async fn ask_others(
+        &self,
+        named: &NamedFiles,
+        cut: &Cut,
+        split: &[Range<usize>],
+        n_runs: usize,
+    ) -> Result<Vec<Option<RangeFound>>, Error> {
+        let Some(asker) = self.asker.filter(|_| split.len() > n_runs) else {
+            return Ok(split.iter().map(|_| None).collect());
+        };
+        let job = |run: &Range<usize>| {
+            let steps = cut.steps_of(run);
+            RangeJob {
+                query: self.query.to_owned(),
+                start_ms: steps.first_ms,
+                end_ms: steps.last_ms,
+                step_ms: self.params.step_ms,
+                lookback_ms: self.params.lookback_ms,
+                files: hash_for(named, &self.plan(steps)),
+            }
+        };
+        Ok(asker.evaluate(split.iter().map(job).collect()).await?)
+    }
+
     fn plan(&self, steps: Steps) -> Plan {
         let params = QueryParams { start_ms: steps.first_ms, end_ms: steps.last_ms, ..self.params };
         promql::plan(self.query, self.expr, &params)

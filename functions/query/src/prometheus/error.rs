@@ -23,6 +23,9 @@ pub(super) enum Error {
     /// The query took too long.
     #[error("query timed out in {0}")]
     Timeout(&'static str),
+    /// A part that others were asked for failed twice.
+    #[error("{0}; ask again")]
+    Job(#[source] storage::Error),
     /// Storage failed; the client is told nothing of the inside.
     #[error("storage failed; ask again")]
     Storage(#[source] storage::Error),
@@ -38,6 +41,7 @@ impl Error {
             Self::BadData(_) => ("bad_data", StatusCode::BAD_REQUEST),
             Self::Execution(_) => ("execution", StatusCode::UNPROCESSABLE_ENTITY),
             Self::Timeout(_) => ("timeout", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Job(_) => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::Storage(_) | Self::Unread(_) => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
@@ -52,6 +56,7 @@ impl From<storage::Error> for Error {
     fn from(error: storage::Error) -> Self {
         match error {
             storage::Error::OverLimit { .. } => Self::Execution(error.to_string()),
+            storage::Error::Job { .. } => Self::Job(error),
             other => Self::Storage(other),
         }
     }

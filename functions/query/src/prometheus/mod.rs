@@ -30,7 +30,7 @@ use axum::Router;
 use axum::extract::{Request, State as Extension};
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::{MethodRouter, any, get, post};
-use edge::guard::Served;
+use edge::guard::{RequestId, Served};
 use edge::ledger::Ledger;
 use http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN};
 use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_TYPE, ORIGIN, VARY};
@@ -39,11 +39,13 @@ use model::TenantId;
 use storage::Store;
 use storage::read::Limits;
 
+pub(crate) use self::blocks::run_job;
 pub use self::results::{Counts, Results};
 
 use self::answer::Answer;
 use self::error::Error;
 use crate::State;
+use crate::fanout::{Asker, Fanout, Tally};
 use crate::form::Form;
 use crate::respond;
 
@@ -67,6 +69,7 @@ struct Shared {
     clock: fn() -> i64,
     ledger: Arc<Ledger>,
     results: Option<Arc<Results>>,
+    fanout: Option<Arc<Fanout>>,
 }
 
 impl From<State> for Shared {
@@ -78,6 +81,7 @@ impl From<State> for Shared {
             clock: state.clock,
             ledger: state.ledger,
             results: state.results,
+            fanout: state.fanout,
         }
     }
 }
@@ -141,6 +145,7 @@ struct Call {
     now_ms: i64,
     timeout: Duration,
     results: Option<Arc<Results>>,
+    asker: Asker,
 }
 
 /// Runs the work of one request: decodes it, counts what it costs, bounds its time, and writes its errors.
@@ -151,6 +156,8 @@ where
 {
     let origin = request.headers().get(ORIGIN).cloned();
     let path = request.uri().path().to_owned();
+    let request_id = request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.0.to_string());
+    let tally: Arc<Tally> = Arc::default();
     let tenant = edge::tenant(request.headers());
     let calls = shared.ledger.calls(crate::FUNCTION, tenant.as_ref().ok());
     let answered = async {
@@ -159,6 +166,14 @@ where
         let timeout = params::duration_ms(&form, "timeout")?;
         let timeout =
             timeout.map_or(shared.timeout, |ms| Duration::from_millis(ms.max(0) as u64).min(shared.timeout));
+        let asker = Asker {
+            fanout: shared.fanout.clone(),
+            searches: None,
+            tenant: tenant.clone(),
+            request_id,
+            deadline: tokio::time::Instant::now() + timeout,
+            tally: Arc::clone(&tally),
+        };
         let call = Call {
             store: shared.store.metered(&calls),
             limits: shared.limits,
@@ -168,6 +183,7 @@ where
             now_ms: (shared.clock)().div_euclid(1_000_000),
             timeout,
             results: shared.results.clone(),
+            asker,
         };
         let timed = tokio::time::timeout(timeout, work(call)).await;
         timed.unwrap_or(Err(Error::Timeout("query execution")))
@@ -183,11 +199,9 @@ where
         }
     };
     share(response.headers_mut(), origin.as_ref());
-    response.extensions_mut().insert(Served {
-        function: crate::FUNCTION,
-        tenant: tenant.ok(),
-        usage: calls.usage(),
-    });
+    let extensions = response.extensions_mut();
+    extensions.insert(Served { function: crate::FUNCTION, tenant: tenant.ok(), usage: calls.usage() });
+    extensions.insert(tally.spread());
     response
 }
 

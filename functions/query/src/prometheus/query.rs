@@ -64,6 +64,7 @@ async fn evaluate(call: Call, mut params: QueryParams, limit: Option<usize>) -> 
         params,
         limits: &limits,
         deadline,
+        asker: Some(&call.asker),
     };
     let Answered { answer, fetched, n_cached_steps } = answer(&question, call.results.as_deref()).await?;
     let stats = call.form.first("stats");
@@ -74,8 +75,9 @@ async fn evaluate(call: Call, mut params: QueryParams, limit: Option<usize>) -> 
         let evaluate_seconds = seconds - fetch_seconds;
         write!(
             end,
-            r#","stats":{{"timings":{{"evalTotalTime":{seconds:.9},"resultSortTime":0,"queryPreparationTime":{fetch_seconds:.9},"innerEvalTime":{evaluate_seconds:.9},"execQueueTime":0,"execTotalTime":{seconds:.9}}},"samples":{{"totalQueryableSamples":{n},"peakSamples":{n}}},"cachedSteps":{n_cached_steps}}}"#,
-            n = answer.n_samples
+            r#","stats":{{"timings":{{"evalTotalTime":{seconds:.9},"resultSortTime":0,"queryPreparationTime":{fetch_seconds:.9},"innerEvalTime":{evaluate_seconds:.9},"execQueueTime":0,"execTotalTime":{seconds:.9}}},"samples":{{"totalQueryableSamples":{n},"peakSamples":{n}}},"cachedSteps":{n_cached_steps},"jobs":{n_jobs}}}"#,
+            n = answer.n_samples,
+            n_jobs = call.asker.tally.spread().jobs
         )
         .expect("invariant: writing to a String does not fail");
     }

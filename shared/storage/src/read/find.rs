@@ -87,7 +87,7 @@ pub trait SearchWorkers: Send + Sync {
     /// What each job finds, in their order.
     ///
     /// # Errors
-    /// As [`jobs::run_job`]; a job failed.
+    /// As [`super::run_job`]; a job failed.
     async fn run(&self, jobs: Vec<SearchJob>) -> Result<Vec<Found>>;
 }
 
@@ -133,7 +133,7 @@ pub(super) async fn find(
     let n_here = workers.map_or(candidates.len(), |workers| jobs::n_here(&candidates, workers.share()));
     let (here, rest) = candidates.split_at(n_here);
     let found = look(asker, here, search, &mut newest).await?;
-    keep(means.kept, here, found);
+    keep(means.kept, here, &found);
     if let Some(workers) = workers {
         known_bytes += here.iter().map(|candidate| candidate.bytes).sum::<u64>();
         let mut rounds = jobs::Rounds::new(rest, workers.share(), known_bytes);
@@ -146,16 +146,16 @@ pub(super) async fn find(
                 let of_file = |hits: Vec<Hit>| Matches { hits: hits.into(), limit: search.limit };
                 let found: Vec<Matches> = found.by_file.into_iter().map(of_file).collect();
                 newest.add(found.iter().flat_map(|matches| matches.hits.iter().copied()));
-                keep(means.kept, files, found);
+                keep(means.kept, files, &found);
             }
         }
     }
     Ok(newest.into_hits())
 }
 
-fn keep(kept: Option<&dyn KeptMatches>, files: &[Candidate<'_>], found: Vec<Matches>) {
+fn keep(kept: Option<&dyn KeptMatches>, files: &[Candidate<'_>], found: &[Matches]) {
     if let Some(kept) = kept {
-        for (candidate, matches) in files.iter().zip(&found) {
+        for (candidate, matches) in files.iter().zip(found) {
             kept.put(&candidate.part, matches);
         }
     }

@@ -149,12 +149,7 @@ impl SeriesFiles {
             };
             let starts: Vec<i64> = of(&together, |selection| selection.start_ms_exclusive.saturating_add(1));
             let ends: Vec<i64> = of(&together, |selection| selection.end_ms);
-            let question = Question {
-                wanted: Wanted::Samples,
-                selectors: together.iter().map(|&number| selections[number].matchers.clone()).collect(),
-                first_ms: starts.iter().copied().min().unwrap_or(0),
-                last_ms: ends.iter().copied().max().unwrap_or(0),
-            };
+            let question = question_of(selections, &together);
             each_of(self.0.clone(), &asker, question, |file| {
                 for (row, set) in file.sets.rows.iter().enumerate() {
                     for (at, &number) in together.iter().enumerate() {
@@ -171,6 +166,25 @@ impl SeriesFiles {
         }
         let has_delta = joined.iter().any(Joined::has_delta);
         Ok(Selected { series: joined.into_iter().map(Joined::finish).collect(), has_delta })
+    }
+
+    /// What [`SeriesFiles::select`] reads of objects for these selections, about; each request counts as what it could have
+    /// read meanwhile.
+    ///
+    /// # Errors
+    /// An item is corrupt.
+    pub fn bytes_for(&self, selections: &[Selection]) -> Result<u64> {
+        let mut bytes: u64 = 0;
+        for together in read_together(selections) {
+            let question = question_of(selections, &together);
+            let metrics = wanted_metrics(&question.selectors);
+            let mut portions = Vec::new();
+            for file in &self.0 {
+                portions_of(file.clone(), &question, metrics.as_deref(), &mut portions)?;
+            }
+            bytes = portions.iter().map(Portion::bytes).fold(bytes, u64::saturating_add);
+        }
+        Ok(bytes)
     }
 
     /// Which of the files may have something for each of these selections, at any time.
@@ -256,6 +270,20 @@ fn read_together(selections: &[Selection]) -> Vec<Vec<usize>> {
         }
     }
     groups.into_iter().map(|(_, _, _, members)| members).collect()
+}
+
+/// What files are asked for some of the selections together.
+fn question_of(selections: &[Selection], together: &[usize]) -> Question {
+    let members = || together.iter().map(|&number| &selections[number]);
+    Question {
+        wanted: Wanted::Samples,
+        selectors: members().map(|selection| selection.matchers.clone()).collect(),
+        first_ms: members()
+            .map(|selection| selection.start_ms_exclusive.saturating_add(1))
+            .min()
+            .unwrap_or(0),
+        last_ms: members().map(|selection| selection.end_ms).max().unwrap_or(0),
+    }
 }
 
 /// The label sets that pass any of the selectors and have something from `first_ms` to `last_ms`, as far as their files
@@ -552,6 +580,18 @@ enum Rows {
 impl fetch::Portion for Portion {
     fn is_small(&self) -> bool {
         matches!(self.rows, Rows::All(_))
+    }
+}
+
+impl Portion {
+    /// What reading its samples reads.
+    fn bytes(&self) -> u64 {
+        let (units, columns) = match &self.rows {
+            Rows::All(table) => (std::slice::from_ref(table), Wanted::Samples.columns()),
+            Rows::Units(units) => (&**units, Wanted::Samples.merged_columns()),
+        };
+        let ranges = units.iter().flat_map(|unit| unit.ranges(columns, fetch::JOIN_GAP));
+        ranges.map(|range| range.end - range.start).fold(fetch::JOIN_GAP, u64::saturating_add)
     }
 }
 

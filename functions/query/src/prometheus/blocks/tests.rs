@@ -7,10 +7,11 @@ use storage::compact::{self, Rules, Settings};
 use storage::index::TableLayout;
 use storage::kv::memory::MemoryTable;
 use storage::object::memory::MemoryObjects;
-use storage::read;
+use storage::read::{self, Share};
 use storage::write::{Writer, content_hash};
 
 use super::*;
+use crate::fanout::{Fanout, Tasks, Worker};
 
 /// Begins a day.
 const EPOCH_MS: i64 = 480_000 * 3_600_000;
@@ -154,6 +155,17 @@ impl Fixture {
         query: &str,
         params: QueryParams,
     ) -> (Option<String>, String, u64) {
+        self.ask_with(results, query, params, None).await
+    }
+
+    /// The same, with others to ask.
+    async fn ask_with(
+        &self,
+        results: &Results,
+        query: &str,
+        params: QueryParams,
+        asker: Option<&Asker>,
+    ) -> (Option<String>, String, u64) {
         let expr = promql::parse(query).expect(query);
         let limits = SeriesLimits::default();
         let question = Question {
@@ -164,6 +176,7 @@ impl Fixture {
             params,
             limits: &limits,
             deadline: Instant::now() + Duration::from_mins(10),
+            asker,
         };
         let by_parts = answer(&question, results).await.expect("memory");
         let n_cached_steps = by_parts.as_ref().map_or(0, |answered| answered.n_cached_steps);
@@ -175,6 +188,19 @@ impl Fixture {
             Err(error) => error.to_string(),
         };
         (by_parts.map(|answered| shown(&answered.answer)), whole, n_cached_steps)
+    }
+}
+
+/// Workers over the fixture's store, among whom shares of so many bytes are split.
+fn asker(fixture: &Fixture, bytes: u64, max_jobs: usize) -> Asker {
+    let worker = Worker::new(fixture.store.clone(), Arc::default(), Duration::from_mins(10));
+    Asker {
+        fanout: Fanout::of(Arc::new(Tasks(worker)), Share { bytes, max_jobs }),
+        searches: None,
+        tenant: fixture.tenant.clone(),
+        request_id: String::new(),
+        deadline: tokio::time::Instant::now() + Duration::from_mins(10),
+        tally: Arc::default(),
     }
 }
 
@@ -194,7 +220,7 @@ fn shown(answer: &Answer) -> String {
 
 #[tokio::test]
 async fn the_answer_by_parts_is_that_of_the_whole_in_any_history() {
-    let (mut n_by_parts, mut n_cached_steps, mut n_with_remarks) = (0, 0, 0);
+    let (mut n_by_parts, mut n_cached_steps, mut n_with_remarks, mut n_jobs) = (0, 0, 0, 0);
     for seed in 0..12 {
         let mut random = Random(seed);
         let mut fixture = Fixture::new();
@@ -219,9 +245,12 @@ async fn the_answer_by_parts_is_that_of_the_whole_in_any_history() {
                     let mut params = QueryParams::range(end_ms - n_steps * step_ms, end_ms, step_ms);
                     params.lookback_ms = random.pick(&[300_000, 300_000, 60_000]);
                     let query = random.pick(&QUERIES);
+                    let asker =
+                        asker(&fixture, random.pick(&[1, 300_000, 1 << 40]), 1 + random.below(8) as usize);
                     // Twice, so that what the first one keeps is used.
                     for _ in 0..2 {
-                        let (by_parts, whole, n_cached) = fixture.ask(&results, query, params).await;
+                        let asked = fixture.ask_with(&results, query, params, Some(&asker)).await;
+                        let (by_parts, whole, n_cached) = asked;
                         if let Some(by_parts) = by_parts {
                             assert_eq!(by_parts, whole, "{query} {params:?} of seed {seed}");
                             n_by_parts += 1;
@@ -229,6 +258,9 @@ async fn the_answer_by_parts_is_that_of_the_whole_in_any_history() {
                         }
                         n_cached_steps += n_cached;
                     }
+                    let spread = asker.tally.spread();
+                    assert_eq!(spread.retries, 0);
+                    n_jobs += spread.jobs;
                 }
             }
             assert!(results.counts().bytes <= 1 << 20);
@@ -236,8 +268,8 @@ async fn the_answer_by_parts_is_that_of_the_whole_in_any_history() {
     }
     // The test tests something.
     assert!(
-        n_by_parts > 200 && n_cached_steps > 20_000 && n_with_remarks > 10,
-        "{n_by_parts} {n_cached_steps} {n_with_remarks}"
+        n_by_parts > 200 && n_cached_steps > 20_000 && n_with_remarks > 10 && n_jobs > 200,
+        "{n_by_parts} {n_cached_steps} {n_with_remarks} {n_jobs}"
     );
 }
 
@@ -274,6 +306,39 @@ async fn a_refreshed_dashboard_evaluates_what_is_new() {
     let (after, whole, n) = fixture.ask(&results, query, params).await;
     assert_eq!(after, Some(whole));
     assert!(n > 100, "{n} of 241 steps");
+}
+
+#[tokio::test]
+async fn others_are_asked_for_what_is_more_than_a_share() {
+    let mut fixture = Fixture::new();
+    let mut random = Random(1);
+    for minutes in 0..60 {
+        fixture.write(&mut random, EPOCH_MS + minutes * MINUTE_MS, false).await;
+    }
+    let params = QueryParams::range(EPOCH_MS, EPOCH_MS + 60 * MINUTE_MS, 10_000);
+    let query = "sum by (pod) (rate(requests_total[2m]))";
+    for (bytes, max_jobs, expect) in [(1 << 40, 8, 0), (1, 8, 8), (1, 3, 3), (1, 1, 0), (1, 100, 12)] {
+        let results = Results::new(1 << 20);
+        let asker = asker(&fixture, bytes, max_jobs);
+        let (by_parts, whole, _) = fixture.ask_with(&results, query, params, Some(&asker)).await;
+        assert_eq!(by_parts.as_ref(), Some(&whole));
+        assert_eq!(asker.tally.spread().jobs, expect, "{bytes} bytes, {max_jobs} jobs");
+        let (again, _, n_cached) = fixture.ask_with(&results, query, params, Some(&asker)).await;
+        assert_eq!(again, Some(whole));
+        assert!(n_cached > 300, "what others evaluated is kept: {n_cached} of 361 steps");
+        assert!(asker.tally.spread().jobs <= expect + 1, "and not asked for again");
+    }
+    // A file that the one who asks did not see: not this job.
+    let job = RangeJob {
+        query: query.to_owned(),
+        start_ms: EPOCH_MS,
+        end_ms: EPOCH_MS + MINUTE_MS,
+        step_ms: 10_000,
+        lookback_ms: 300_000,
+        files: [0; 32],
+    };
+    let deadline = Instant::now() + Duration::from_mins(1);
+    assert_eq!(run_job(&fixture.store, &fixture.tenant, &job, deadline).await.expect("memory"), None);
 }
 
 #[tokio::test]
