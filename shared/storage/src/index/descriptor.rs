@@ -436,9 +436,8 @@ impl<'a> Summary<'a> {
     /// An item that says of the file what looking at it takes, and nothing that tells whether to: a tenth of the bytes.
     pub(crate) fn without_filters(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.len_without_filters());
-        let version = if self.is_merged { MERGED } else { OF_REQUEST };
         let flags = (u8::from(self.has_errors) * FLAG_ERRORS) | FLAG_MANY_SERVICES;
-        out.extend([version, flags]);
+        out.extend([self.version, flags]);
         write_varint(&mut out, self.rows);
         write_varint(&mut out, self.size);
         write_varint(&mut out, self.held_bytes);

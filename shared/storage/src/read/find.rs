@@ -253,7 +253,7 @@ pub(super) async fn look(
         rest = later;
         batch = (batch * 2).min(LARGEST_BATCH);
         let now = now.iter().map(|candidate| candidate.file.clone()).collect();
-        let found: Vec<Vec<Hit>> = fetch::each(now, &matches).try_collect().await?;
+        let found: Vec<Vec<Hit>> = fetch::each(now, fetch::CONCURRENT_TASKS, &matches).try_collect().await?;
         for hits in found {
             let matches = Matches::newest_of(hits, search.limit);
             newest.add(matches.hits.iter().copied());

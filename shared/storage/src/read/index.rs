@@ -38,6 +38,12 @@ pub(crate) struct IndexedFile {
 }
 
 impl IndexedFile {
+    /// A file with this item, of which nothing else is known.
+    pub(super) fn of_item(key: FileKey, item: Bytes) -> Self {
+        let at = Key::new(String::new(), key.sort());
+        Self { key, item, at, version: 0, into: None, treatments: Vec::new(), sieve: Bytes::new() }
+    }
+
     /// What the item says.
     ///
     /// # Errors

@@ -18,7 +18,6 @@ use super::fetch::Asker;
 use super::find::{Candidate, Hit, Newest, look};
 use super::index::IndexedFile;
 use crate::index::FileKey;
-use crate::kv::Key;
 use crate::{Error, Result, Store};
 
 /// Searches for more traces than these are not split: the answers of jobs would not fit into one of an invocation.
@@ -102,9 +101,7 @@ pub async fn run_job(store: &Store, tenant: &TenantId, job: &SearchJob) -> Resul
     let file = |file: &JobFile| {
         let key = FileKey::parse(Signal::Traces, &file.key)
             .ok_or_else(|| Error::corrupt(format!("job's file {}", file.key), "key is not a file's"))?;
-        let at = Key::new(String::new(), file.key.clone());
-        let (item, treatments) = (file.item.clone(), Vec::new());
-        Ok::<_, Error>(IndexedFile { key, item, at, version: 0, into: None, treatments })
+        Ok::<_, Error>(IndexedFile::of_item(key, file.item.clone()))
     };
     let files: Vec<IndexedFile> = job.files.iter().map(file).collect::<Result<_>>()?;
     let candidate = |file| Candidate::of(file, file.summary()?, &job.search);

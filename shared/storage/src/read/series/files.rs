@@ -5,7 +5,9 @@ use model::{Signal, TenantId, TimeRange};
 use super::super::fetch::Asker;
 use super::super::index::{self, IndexedFile};
 use super::join::{Joined, View};
-use super::portions::{Question, each_of, may_have_metrics, time_range, wanted_metrics};
+use super::portions::{
+    Portion, Question, each_of, may_have_metrics, portions_of, time_range, wanted_metrics,
+};
 use super::{Selected, Selection, SeriesLimits, within};
 use crate::block::series::Wanted;
 use crate::index::{SeriesSummary, Window};
@@ -48,13 +50,7 @@ impl SeriesFiles {
             selections.iter().map(|selection| Joined::new(View::of(selection))).collect();
         let mut n_held = 0;
         for together in read_together(selections) {
-            let views = together.iter().map(|&number| View::of(&selections[number]));
-            let question = Question {
-                wanted: Wanted::Samples,
-                selectors: together.iter().map(|&number| selections[number].matchers.clone()).collect(),
-                first_ms: views.clone().map(|view| view.first_ms).min().unwrap_or(0),
-                last_ms: views.map(|view| view.last_ms).max().unwrap_or(0),
-            };
+            let question = question_of(selections, &together);
             each_of(self.0.clone(), &asker, question, |file| {
                 for (row, set) in file.sets.rows.iter().enumerate() {
                     for (at, &number) in together.iter().enumerate() {
@@ -70,6 +66,25 @@ impl SeriesFiles {
         }
         let has_delta = joined.iter().any(Joined::has_delta);
         Ok(Selected { selections: joined.into_iter().map(Joined::finish).collect(), has_delta })
+    }
+
+    /// What [`SeriesFiles::select`] reads of objects for these selections, about; each request counts as what it could have
+    /// read meanwhile.
+    ///
+    /// # Errors
+    /// An item is corrupt.
+    pub fn bytes_for(&self, selections: &[Selection]) -> Result<u64> {
+        let mut bytes: u64 = 0;
+        for together in read_together(selections) {
+            let question = question_of(selections, &together);
+            let metrics = wanted_metrics(&question.selectors);
+            let mut portions = Vec::new();
+            for file in &self.0 {
+                portions_of(file.clone(), &question, metrics.as_deref(), &mut portions)?;
+            }
+            bytes = portions.iter().map(Portion::bytes).fold(bytes, u64::saturating_add);
+        }
+        Ok(bytes)
     }
 
     /// Which of the files may have something for each of these selections, at any time.
@@ -155,4 +170,15 @@ fn read_together(selections: &[Selection]) -> Vec<Vec<usize>> {
         }
     }
     groups.into_iter().map(|(_, _, _, members)| members).collect()
+}
+
+/// What files are asked for some of the selections together.
+fn question_of(selections: &[Selection], together: &[usize]) -> Question {
+    let views = together.iter().map(|&number| View::of(&selections[number]));
+    Question {
+        wanted: Wanted::Samples,
+        selectors: together.iter().map(|&number| selections[number].matchers.clone()).collect(),
+        first_ms: views.clone().map(|view| view.first_ms).min().unwrap_or(0),
+        last_ms: views.map(|view| view.last_ms).max().unwrap_or(0),
+    }
 }

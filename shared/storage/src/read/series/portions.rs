@@ -58,7 +58,7 @@ pub(super) async fn each_of(
     }
     let (wanted, range_ms) = (question.wanted, (question.first_ms, question.last_ms));
     let labels = Arc::new(LabelReader::new(question.selectors));
-    let fetched = fetch::each(portions, |portion| {
+    let fetched = fetch::each(portions, fetch::CONCURRENT_TASKS, |portion| {
         let (asker, labels) = (asker.clone(), Arc::clone(&labels));
         async move { read_portion(&asker, portion, wanted, &labels).await }
     });
@@ -80,7 +80,7 @@ pub(super) async fn each_of(
 }
 
 /// What is read of a file in one go.
-struct Portion {
+pub(super) struct Portion {
     file: IndexedFile,
     rows: Rows,
 }
@@ -98,11 +98,23 @@ impl fetch::Portion for Portion {
     }
 }
 
+impl Portion {
+    /// What reading its samples reads.
+    pub(super) fn bytes(&self) -> u64 {
+        let (units, columns) = match &self.rows {
+            Rows::All(table) => (std::slice::from_ref(table), Wanted::Samples.columns()),
+            Rows::Units(units) => (&**units, Wanted::Samples.merged_columns()),
+        };
+        let ranges = units.iter().flat_map(|unit| unit.ranges(columns, fetch::JOIN_GAP));
+        ranges.map(|range| range.end - range.start).fold(fetch::JOIN_GAP, u64::saturating_add)
+    }
+}
+
 /// Units that are read in one go have at most as many bytes, or are one.
 const PORTION_BYTES: u64 = 512 << 10;
 
 /// Adds the portions of a file that may have what is asked for.
-fn portions_of(
+pub(super) fn portions_of(
     file: IndexedFile,
     question: &Question,
     metrics: Option<&[&str]>,
