@@ -109,12 +109,7 @@ pub struct Args {
     #[arg(long, env = "SPANDREL_SEARCH_CACHE_BYTES", value_name = "BYTES", default_value_t = 32 << 20)]
     pub search_cache_bytes: u64,
     /// Bytes that one task reads for a query; more is split into jobs
-    #[arg(
-        long,
-        env = "SPANDREL_QUERY_SHARE_BYTES",
-        value_name = "BYTES",
-        default_value_t = Share::DEFAULT_BYTES
-    )]
+    #[arg(long, env = "SPANDREL_QUERY_SHARE_BYTES", value_name = "BYTES", default_value_t = 1 << 30)]
     pub query_share_bytes: u64,
     /// The most jobs of a query; 0 for none
     #[arg(long, env = "SPANDREL_QUERY_JOBS", value_name = "N", default_value_t = Share::DEFAULT_JOBS)]

@@ -202,7 +202,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn hedges_are_bounded() {
         let ran = tokio::time::timeout(
-            Duration::from_secs(60),
+            Duration::from_mins(1),
             race(16, |job, _| if job < 4 { Does::Hangs } else { Does::Answers(100) }),
         );
         assert!(ran.await.is_err(), "four hang, two of them twice");

@@ -100,3 +100,19 @@ pub(super) fn respond(error: &Error) -> Response {
     body.push('}');
     respond::json(status, body)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_that_failed_twice_is_told_without_the_inside() {
+        let unavailable = storage::Error::unavailable("worker", "running a job", "secret");
+        let error = storage::Error::Job { source: std::sync::Arc::new(unavailable) };
+        let response = respond(&error.into());
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        let expect = r#"{"status":"error","errorType":"unavailable","error":"a part of the query failed twice; ask again"}"#;
+        assert_eq!(body, expect.as_bytes());
+    }
+}
