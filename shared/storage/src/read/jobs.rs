@@ -253,7 +253,7 @@ mod tests {
     fn a_job_is_no_longer_than_an_invocation_takes() {
         let sizes = vec![(1, MAX_JOB_BYTES / 2); 5];
         assert_eq!(split(&sizes, Share { bytes: 100, max_jobs: 16 }), [0..2, 2..4, 4..5]);
-        assert_eq!(split(&[(1, 2 * MAX_JOB_BYTES)], Share::default()), [0..1]);
+        assert_eq!(split(&[(1, 2 * MAX_JOB_BYTES)], Share::default()).len(), 1);
     }
 
     #[test]
