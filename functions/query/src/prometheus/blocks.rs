@@ -243,7 +243,7 @@ pub(crate) async fn run_job(
     if selected.has_delta {
         return Ok(None);
     }
-    let evaluated = question.evaluate(&Arc::new(selected.series), steps).await;
+    let evaluated = question.evaluate(&Arc::new(selected), steps).await;
     let found = evaluated.map(|(part, n_samples)| {
         let Part { series, warnings, infos } = part;
         RangeFound { series, warnings, infos, n_samples }
