@@ -47,7 +47,8 @@ impl Shape {
 /// 44.9, where this says 48.1). Index items of 550, 825 and 1,695 bytes, and 100 for key and attribute names.
 /// CPU: 4.5 s a million at 512 a request over HTTP, 2.0 at 2,048.
 /// Merged: measured 54.1 in one file of a million, the order for searches included.
-/// Merging: measured 290,000 spans/s on one core, index and stores included; 500,000 is what it has to reach.
+/// Merging: 285,000 spans/s on one core, index and stores included, on a day on which the version before did 210,000,
+/// which had done 290,000 on a better one. 350,000 is between; 500,000 is what it has to reach.
 pub const SPANS: Shape = Shape {
     items: "spans",
     file_bytes: 21_800.0,
@@ -57,7 +58,7 @@ pub const SPANS: Shape = Shape {
     index_bytes_per_item: 0.16,
     request_cpu_us: 1_700.0,
     item_cpu_us: 1.2,
-    merged_per_second: 500_000.0,
+    merged_per_second: 350_000.0,
     sieve_bytes_per_item: SIEVE_BYTES_PER_TRACE / SPANS_PER_TRACE,
 };
 
