@@ -221,7 +221,9 @@ mod tests {
         fn members_that_lie_close_together_are_found(
             mut hashes in proptest::collection::vec(any::<u64>(), 1..200), narrow in 1u32..60, rate in 1u32..24,
         ) {
-            hashes.iter_mut().for_each(|hash| *hash = u64::MAX - (*hash >> narrow));
+            for hash in &mut hashes {
+                *hash = u64::MAX - (*hash >> narrow);
+            }
             hashes.sort_unstable();
             let (mut set, mut sieve) = (Vec::new(), Vec::new());
             write(&mut set, hashes.iter().copied(), rate);
