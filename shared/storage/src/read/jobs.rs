@@ -194,7 +194,8 @@ fn split(sizes: &[(u64, usize)], share: Share) -> Vec<Range<usize>> {
     let mut jobs: Vec<Range<usize>> = Vec::new();
     let (mut bytes_before, mut job_before, mut text_bytes) = (0, 0, 0);
     for (at, &(bytes, text)) in sizes.iter().enumerate() {
-        let job = bytes_before * n_jobs / total.max(1);
+        // Files of no bytes behind all others belong to the last job.
+        let job = (bytes_before * n_jobs / total.max(1)).min(n_jobs - 1);
         bytes_before += u128::from(bytes);
         text_bytes += text;
         match jobs.last_mut() {
@@ -247,6 +248,11 @@ mod tests {
                 prop_assert!(of_job <= total.div_ceil(n_shares) + largest, "{of_job} of {total} in {n_shares}");
             }
         }
+    }
+
+    #[test]
+    fn files_of_no_bytes_are_no_jobs_of_their_own() {
+        assert_eq!(split(&[(5, 1), (5, 1), (0, 1), (0, 1)], Share { bytes: 5, max_jobs: 2 }), [0..1, 1..4]);
     }
 
     #[test]
