@@ -83,6 +83,15 @@ impl Dictionary {
         (0..self.ends.len() as u32).map(|position| self.get(position))
     }
 
+    /// By position whether it is one of these.
+    pub fn used_by(&self, positions: &[u32]) -> Vec<bool> {
+        let mut is_used = vec![false; self.len()];
+        for &position in positions {
+            is_used[position as usize] = true;
+        }
+        is_used
+    }
+
     /// The position of `value`, by looking at each string.
     pub fn find(&self, value: &str) -> Option<u32> {
         self.iter().position(|candidate| candidate == value).map(|position| position as u32)
@@ -207,10 +216,7 @@ impl DictColumn {
 
     /// The bytes of the strings that rows have, each counted once.
     pub fn used_text_bytes(&self) -> usize {
-        let mut is_used = vec![false; self.dictionary.len()];
-        for &position in &self.rows {
-            is_used[position as usize] = true;
-        }
+        let is_used = self.dictionary.used_by(&self.rows);
         let used = self.dictionary.iter().zip(is_used).filter(|&(_, is_used)| is_used);
         used.map(|(string, _)| string.len()).sum()
     }

@@ -42,6 +42,13 @@ impl Positions {
         moved.1
     }
 
+    /// Appends the text of an entry, behind [`Positions::begin`].
+    #[inline]
+    fn push(&mut self, from: &DictColumn, entry: usize, into: &mut DictColumn) {
+        let position = self.of(&from.dictionary, from.rows[entry], &mut into.dictionary);
+        into.rows.push(position);
+    }
+
     /// The bytes that a text adds to the other dictionary.
     fn new_bytes(&self, from: &Dictionary, position: u32, into: &Dictionary) -> usize {
         let moved = self.moved.get(position as usize);
@@ -126,13 +133,8 @@ impl AttributeTransfer {
                 let n_before = match from.kind[entry] {
                     ValueKind::Empty => 0,
                     ValueKind::String => {
-                        let DictColumn { dictionary, rows } = &mut into.string;
-                        rows.push(self.string.of(
-                            &from.string.dictionary,
-                            from.string.rows[slot],
-                            dictionary,
-                        ));
-                        rows.len() - 1
+                        self.string.push(&from.string, slot, &mut into.string);
+                        into.string.len() - 1
                     }
                     ValueKind::Int => {
                         into.int.push(from.int[slot]);
@@ -147,9 +149,8 @@ impl AttributeTransfer {
                         into.bool.len() - 1
                     }
                     ValueKind::Json => {
-                        let DictColumn { dictionary, rows } = &mut into.json;
-                        rows.push(self.json.of(&from.json.dictionary, from.json.rows[slot], dictionary));
-                        rows.len() - 1
+                        self.json.push(&from.json, slot, &mut into.json);
+                        into.json.len() - 1
                     }
                 };
                 into.slot.push(n_before as u32);

@@ -267,10 +267,10 @@ fn place_kind(pages: &Pages, kind: ValueKind, kinds: &mut [ValueKind]) -> Result
     if levels.iter().filter(|&&level| level > 0).count() != kinds.len() {
         return Err(Invalid("column has another number of entries than there are keys"));
     }
-    let note = |place: &mut ValueKind, level: u8| *place = if level == 2 { kind } else { *place };
     if pages.n_values() == 0 {
         return Ok(());
     }
+    let note = |place: &mut ValueKind, level: u8| *place = if level == 2 { kind } else { *place };
     if levels.len() == kinds.len() {
         // Lists are rarely empty, and then this is a few instructions for many entries.
         kinds.iter_mut().zip(levels).for_each(|(place, &level)| note(place, level));

@@ -9,7 +9,7 @@ use model::{LogColumns, SpanColumns};
 use super::retention::severity;
 use crate::block::parquet::Invalid;
 use crate::block::spans::search::any_value_matches;
-use crate::block::spans::{Projection, column};
+use crate::block::spans::{ATTRIBUTES, Projection, column};
 use crate::index::ErasureTarget;
 use crate::read::matching_texts;
 
@@ -21,19 +21,12 @@ impl ErasureTarget {
             Self::Service(_) => const { Projection::of(&[column::SERVICE_NAME]) },
             Self::Attribute { .. } => {
                 const {
-                    Projection::of(&[
-                        column::RESOURCE_ATTRIBUTES,
+                    ATTRIBUTES.and(Projection::of(&[
                         column::SCOPE_META,
-                        column::ATTRIBUTE_KEY,
-                        column::ATTRIBUTE_STRING,
-                        column::ATTRIBUTE_INT,
-                        column::ATTRIBUTE_DOUBLE,
-                        column::ATTRIBUTE_BOOL,
-                        column::ATTRIBUTE_JSON,
                         column::EVENT_ATTRIBUTES,
                         column::LINK_TRACE_ID,
                         column::LINK_ATTRIBUTES,
-                    ])
+                    ]))
                 }
             }
         }

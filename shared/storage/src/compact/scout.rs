@@ -15,7 +15,7 @@ use model::{SpanColumns, TenantId, TraceId};
 use super::matching::spans_that_meet;
 use super::units::Units;
 use crate::block::parquet::Invalid;
-use crate::block::spans::{Projection, column};
+use crate::block::spans::{ATTRIBUTES, Projection, column};
 use crate::index::fingerprint::hash_id;
 use crate::read::index::IndexedFile;
 use crate::{Result, Store};
@@ -29,15 +29,6 @@ const OPERATION_COLUMNS: Projection =
     Projection::of(&[column::SERVICE_NAME, column::NAME, column::TRACE_STATE]);
 const FACT_COLUMNS: Projection =
     OPERATION_COLUMNS.and(Projection::of(&[column::START_TIME, column::DURATION_NS, column::STATUS_CODE]));
-const ATTRIBUTE_COLUMNS: Projection = Projection::of(&[
-    column::RESOURCE_ATTRIBUTES,
-    column::ATTRIBUTE_KEY,
-    column::ATTRIBUTE_STRING,
-    column::ATTRIBUTE_INT,
-    column::ATTRIBUTE_DOUBLE,
-    column::ATTRIBUTE_BOOL,
-    column::ATTRIBUTE_JSON,
-]);
 
 /// Where a trace has its place.
 type Place = (u64, TraceId);
@@ -132,7 +123,7 @@ impl<'a> Scout<'a> {
         let is_attribute = |condition: &Condition| matches!(condition, Condition::Attribute { .. });
         let needs_attributes =
             self.policy.keep.iter().any(is_listed) || self.rules.iter().flatten().any(is_attribute);
-        let projection = if needs_attributes { FACT_COLUMNS.and(ATTRIBUTE_COLUMNS) } else { FACT_COLUMNS };
+        let projection = if needs_attributes { FACT_COLUMNS.and(ATTRIBUTES) } else { FACT_COLUMNS };
         loop {
             let cursor = &mut self.cursors[at];
             if let Some(next) = cursor.of_unit.as_slice().first() {

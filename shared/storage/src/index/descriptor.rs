@@ -208,20 +208,18 @@ impl Descriptor {
     /// The item's value.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
-        let many = self.services.is_none();
-        let flags = (u8::from(self.has_errors) * FLAG_ERRORS) | (u8::from(many) * FLAG_MANY_SERVICES);
-        let version = match self.places {
-            Places::OfRequest(_) => OF_REQUEST,
-            Places::Merged(_) => MERGED,
+        let head = Head {
+            version: match self.places {
+                Places::OfRequest(_) => OF_REQUEST,
+                Places::Merged(_) => MERGED,
+            },
+            has_errors: self.has_errors,
+            many_services: self.services.is_none(),
+            sizes: [self.rows, self.size, self.held_bytes],
+            start_ns: (self.min_start_ns, self.max_start_ns),
+            duration_ns: (self.min_duration_ns, self.max_duration_ns),
         };
-        out.extend([version, flags]);
-        write_varint(&mut out, self.rows);
-        write_varint(&mut out, self.size);
-        write_varint(&mut out, self.held_bytes);
-        out.extend_from_slice(&self.min_start_ns.to_le_bytes());
-        write_varint(&mut out, self.max_start_ns.wrapping_sub(self.min_start_ns) as u64);
-        write_varint(&mut out, zigzag(self.min_duration_ns));
-        write_varint(&mut out, zigzag(self.max_duration_ns));
+        head.write(&mut out);
         write_section(&mut out, &self.traces);
         match &self.places {
             Places::OfRequest(chunks) => write_chunks(&mut out, chunks),
@@ -230,6 +228,32 @@ impl Descriptor {
         write_texts(&mut out, self.services.iter().flatten());
         write_section(&mut out, &self.operations);
         out
+    }
+}
+
+/// What stands before the sections of an item.
+struct Head {
+    version: u8,
+    has_errors: bool,
+    many_services: bool,
+    /// Rows, bytes, bytes that are held in memory.
+    sizes: [u64; 3],
+    /// The least and the greatest.
+    start_ns: (i64, i64),
+    duration_ns: (i64, i64),
+}
+
+impl Head {
+    fn write(&self, out: &mut Vec<u8>) {
+        let many = u8::from(self.many_services) * FLAG_MANY_SERVICES;
+        out.extend([self.version, (u8::from(self.has_errors) * FLAG_ERRORS) | many]);
+        for size in self.sizes {
+            write_varint(out, size);
+        }
+        out.extend_from_slice(&self.start_ns.0.to_le_bytes());
+        write_varint(out, self.start_ns.1.wrapping_sub(self.start_ns.0) as u64);
+        write_varint(out, zigzag(self.duration_ns.0));
+        write_varint(out, zigzag(self.duration_ns.1));
     }
 }
 
@@ -436,15 +460,15 @@ impl<'a> Summary<'a> {
     /// An item that says of the file what looking at it takes, and nothing that tells whether to: a tenth of the bytes.
     pub(crate) fn without_filters(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.len_without_filters());
-        let flags = (u8::from(self.has_errors) * FLAG_ERRORS) | FLAG_MANY_SERVICES;
-        out.extend([self.version, flags]);
-        write_varint(&mut out, self.rows);
-        write_varint(&mut out, self.size);
-        write_varint(&mut out, self.held_bytes);
-        out.extend_from_slice(&self.min_start_ns.to_le_bytes());
-        write_varint(&mut out, self.max_start_ns.wrapping_sub(self.min_start_ns) as u64);
-        write_varint(&mut out, zigzag(self.min_duration_ns));
-        write_varint(&mut out, zigzag(self.max_duration_ns));
+        let head = Head {
+            version: self.version,
+            has_errors: self.has_errors,
+            many_services: true,
+            sizes: [self.rows, self.size, self.held_bytes],
+            start_ns: (self.min_start_ns, self.max_start_ns),
+            duration_ns: (self.min_duration_ns, self.max_duration_ns),
+        };
+        head.write(&mut out);
         for section in [&[], self.places, &[], &[]] {
             write_section(&mut out, section);
         }

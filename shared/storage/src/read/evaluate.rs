@@ -11,7 +11,7 @@ use model::{SpanColumns, TimeRange};
 
 use crate::block::parquet::Invalid;
 use crate::block::spans::search::json_has;
-use crate::block::spans::{self, ChunkTable, Parts, Projection, column};
+use crate::block::spans::{self, ATTRIBUTES, ChunkTable, Parts, Projection, column};
 
 /// The columns that cheap conditions need, and the start.
 pub(super) fn narrow_projection(conditions: &[Condition]) -> Projection {
@@ -38,20 +38,8 @@ pub(super) fn narrow_projection(conditions: &[Condition]) -> Projection {
 
 /// The columns that conditions on attributes need, if there are such conditions.
 pub(super) fn attribute_projection(conditions: &[Condition]) -> Option<Projection> {
-    conditions.iter().any(asks_attributes).then_some(
-        const {
-            Projection::of(&[
-                column::RESOURCE_ATTRIBUTES,
-                column::ATTRIBUTE_KEY,
-                column::ATTRIBUTE_STRING,
-                column::ATTRIBUTE_INT,
-                column::ATTRIBUTE_DOUBLE,
-                column::ATTRIBUTE_BOOL,
-                column::ATTRIBUTE_JSON,
-                column::EVENT_ATTRIBUTES,
-            ])
-        },
-    )
+    const COLUMNS: Projection = ATTRIBUTES.and(Projection::of(&[column::EVENT_ATTRIBUTES]));
+    conditions.iter().any(asks_attributes).then_some(COLUMNS)
 }
 
 /// The conditions that few columns tell.

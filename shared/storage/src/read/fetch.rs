@@ -98,11 +98,7 @@ impl Asker {
             Places::Merged(merged) => merged,
         };
         let directory = self.range(file, merged.directory.clone()).await?;
-        let mut heads = &*directory;
-        let table = |(place, _): (std::ops::Range<u64>, _)| {
-            spans::merged::read_head(&mut heads, place.start).map(|(_, table)| table)
-        };
-        merged.placed().map(table).collect::<Result<_, _>>().map_err(corrupt)
+        spans::merged::tables(&directory, &merged).map_err(corrupt)
     }
 
     /// The bytes of the columns in `projection` of these units, which ascend in the file.

@@ -7,7 +7,6 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -73,13 +72,10 @@ async fn directories(
 ) -> Result<(Vec<ChunkTable>, Vec<BlockEntry>)> {
     let bytes = asker.range(file, merged.directory.start..merged.search.end).await?;
     let len = (merged.directory.end - merged.directory.start) as usize;
-    let (mut heads, search) = bytes.split_at_checked(len).unwrap_or((&[], &[]));
-    let table = |(place, _): (Range<u64>, _)| {
-        spans::merged::read_head(&mut heads, place.start).map(|(_, table)| table)
-    };
-    let units: std::result::Result<Vec<ChunkTable>, Invalid> = merged.placed().map(table).collect();
-    let blocks = read_directory(search, merged.directory.start);
-    units.and_then(|units| Ok((units, blocks?))).map_err(|err| file.corrupt(err))
+    let (heads, search) = bytes.split_at_checked(len).unwrap_or((&[], &[]));
+    let corrupt = |err| file.corrupt(err);
+    let units = spans::merged::tables(heads, merged).map_err(corrupt)?;
+    Ok((units, read_directory(search, merged.directory.start).map_err(corrupt)?))
 }
 
 /// The newest span of each trace that was found.

@@ -94,10 +94,7 @@ impl ChunkWriter {
     /// Strings, by the position of each in `dictionary`. Strings that no position names are left out.
     pub fn strings(&mut self, levels: Levels<'_>, dictionary: &Dictionary, positions: &[u32]) -> Chunk {
         self.begin(levels);
-        let mut is_used = vec![false; dictionary.len()];
-        for &position in positions {
-            is_used[position as usize] = true;
-        }
+        let is_used = dictionary.used_by(positions);
         let n_distinct = is_used.iter().filter(|&&used| used).count();
         // Where most values are their own, positions only cost.
         if positions.is_empty() || n_distinct * 4 > positions.len() * 3 {

@@ -74,7 +74,6 @@ pub struct SpanWriter {
     operations: HashSet<u64, foldhash::fast::FixedState>,
     /// Hashes of the traces, ascending.
     trace_hashes: Vec<u64>,
-    last_trace: Option<TraceId>,
 }
 
 impl SpanWriter {
@@ -94,7 +93,6 @@ impl SpanWriter {
             services: BTreeSet::new(),
             operations: HashSet::default(),
             trace_hashes: Vec::new(),
-            last_trace: None,
         }
     }
 
@@ -141,8 +139,10 @@ impl SpanWriter {
         self.groups.push(RowGroup { n_rows: columns.len() as u64, chunks });
         self.search.push_unit(&columns);
         for trace in columns.trace_id.chunk_by(|a, b| a == b).map(|trace| trace[0]) {
-            if self.last_trace.replace(trace) != Some(trace) {
-                self.trace_hashes.push(hash_id(&trace.0));
+            // The last trace may go on in the next unit.
+            let hash = hash_id(&trace.0);
+            if self.trace_hashes.last() != Some(&hash) {
+                self.trace_hashes.push(hash);
             }
         }
         self.describe(&columns);
@@ -217,6 +217,14 @@ fn distances_to_parents(columns: &SpanColumns) -> Vec<Option<i32>> {
 /// The bytes are no head.
 pub fn read_head(bytes: &mut &[u8], start: u64) -> Result<(u64, ChunkTable), Invalid> {
     parts::read_head(bytes, start, column::COUNT)
+}
+
+/// Where the columns of each unit are, by a file's directory.
+///
+/// # Errors
+/// The bytes are no directory of as many units.
+pub fn tables(mut directory: &[u8], merged: &MergedSpans) -> Result<Vec<ChunkTable>, Invalid> {
+    merged.placed().map(|(place, _)| Ok(read_head(&mut directory, place.start)?.1)).collect()
 }
 
 /// Spans in the order of merged files, in memory.

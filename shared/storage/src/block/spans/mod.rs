@@ -143,6 +143,17 @@ pub mod column {
     pub const COUNT: usize = 37;
 }
 
+/// The attributes of spans and of their resources.
+pub(crate) const ATTRIBUTES: Projection = Projection::of(&[
+    column::RESOURCE_ATTRIBUTES,
+    column::ATTRIBUTE_KEY,
+    column::ATTRIBUTE_STRING,
+    column::ATTRIBUTE_INT,
+    column::ATTRIBUTE_DOUBLE,
+    column::ATTRIBUTE_BOOL,
+    column::ATTRIBUTE_JSON,
+]);
+
 static LEAVES: LazyLock<Vec<Leaf>> = LazyLock::new(|| file::leaves(NODES));
 
 /// A file of spans and what planning needs to know of it.
