@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lambda_runtime::{Context, LambdaEvent, Runtime, service_fn};
+use lambda_runtime::{LambdaEvent, Runtime, service_fn};
 use serde_json::value::RawValue;
 
 use super::answer;
@@ -25,7 +25,7 @@ pub async fn run(door: Door, raw_path: RawPath) -> Result<(), lambda_runtime::Er
         let door = door.clone();
         async move {
             let id = RequestId(event.context.request_id.as_str().into());
-            let limit = Some(time_left(&event.context));
+            let limit = time_left(event.context.deadline, crate::clock::now_ns());
             let answer = answer(&door, event.payload.get(), raw_path, id, limit).await;
             Ok::<_, Infallible>(RawValue::from_string(answer).unwrap_or_default())
         }
@@ -46,13 +46,13 @@ where
     assert_lambda()?;
     let handler = service_fn(|event: LambdaEvent<Box<RawValue>>| {
         let id = RequestId(event.context.request_id.as_str().into());
-        let limit = time_left(&event.context);
-        let job = job_of(event.payload.get()).map(|job| work(job.to_owned(), limit));
+        let limit = time_left(event.context.deadline, crate::clock::now_ns());
+        let job = job_of(event.payload.get()).map(|job| work(job.to_owned(), limit.unwrap_or(Duration::MAX)));
         let door = door.clone();
         async move {
             let answer = match job {
                 Some(job) => job.await,
-                None => answer(&door, event.payload.get(), raw_path, id, Some(limit)).await,
+                None => answer(&door, event.payload.get(), raw_path, id, limit).await,
             };
             Ok::<_, Infallible>(RawValue::from_string(answer).unwrap_or_default())
         }
@@ -83,10 +83,14 @@ fn assert_lambda() -> Result<(), lambda_runtime::Error> {
     }
 }
 
-fn time_left(context: &Context) -> Duration {
-    let now = Duration::from_nanos(crate::clock::now_ns().unsigned_abs());
-    let deadline = Duration::from_millis(context.deadline);
-    deadline.saturating_sub(now).saturating_sub(RESERVE).max(Duration::from_millis(100))
+/// How long an invocation that came at `now_ns` may be worked on, for a deadline in ms since 1970.
+///
+/// None where the deadline was over before: Lambda starts nothing after its deadline, but `cargo lambda watch` sends the
+/// same few minutes after 1970 with each invocation.
+fn time_left(deadline_ms: u64, now_ns: i64) -> Option<Duration> {
+    let now = Duration::from_nanos(now_ns.unsigned_abs());
+    let left = Duration::from_millis(deadline_ms).checked_sub(now)?;
+    Some(left.saturating_sub(RESERVE).max(Duration::from_millis(100)))
 }
 
 /// Runs a Lambda function's `work`, and logs why it ended.
@@ -102,5 +106,24 @@ pub fn main(work: impl Future<Output = Result<(), lambda_runtime::Error>>) -> Ex
             tracing::error!(%error, "function ended");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_left_until_shortly_before_the_deadline() {
+        let now_ns = 1_700_000_000_000_000_000;
+        let left = |ms: u64| time_left(1_700_000_000_000 + ms, now_ns);
+        assert_eq!(left(30_000), Some(Duration::from_millis(29_500)));
+        assert_eq!(left(550), Some(Duration::from_millis(100)));
+        assert_eq!(left(0), Some(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn a_deadline_before_the_invocation_is_none() {
+        assert_eq!(time_left(600_000, 1_700_000_000_000_000_000), None);
     }
 }
