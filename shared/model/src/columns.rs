@@ -179,7 +179,7 @@ pub enum ValueKind {
 }
 
 /// How many [`ValueKind`]s there are.
-const N_KINDS: usize = ValueKind::Json as usize + 1;
+pub(crate) const N_KINDS: usize = ValueKind::Json as usize + 1;
 
 /// A borrowed value; bytes, arrays and maps are the JSON text of [`attribute`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -316,6 +316,17 @@ impl AttributeColumns {
         retain(&mut self.key.rows, &is_kept);
         retain(&mut self.kind, &is_kept);
         self.number_slots();
+    }
+
+    /// By kind how many values there are; 0 for those without any.
+    pub(crate) fn n_of_kinds(&self) -> [u32; N_KINDS] {
+        let mut n = [0; N_KINDS];
+        n[ValueKind::String as usize] = self.string.len() as u32;
+        n[ValueKind::Int as usize] = self.int.len() as u32;
+        n[ValueKind::Double as usize] = self.double.len() as u32;
+        n[ValueKind::Bool as usize] = self.bool.len() as u32;
+        n[ValueKind::Json as usize] = self.json.len() as u32;
+        n
     }
 
     /// Makes each attribute point at the entry of its value: the next one in the column of its kind.

@@ -7,7 +7,9 @@ mod logs;
 
 pub use logs::LogTransfer;
 
-use crate::columns::{AttributeColumns, OriginColumns, ValueKind};
+use std::ops::Range;
+
+use crate::columns::{AttributeColumns, N_KINDS, OriginColumns, ValueKind};
 use crate::dictionary::{DictColumn, Dictionary};
 use crate::spans::SpanColumns;
 
@@ -42,11 +44,12 @@ impl Positions {
         moved.1
     }
 
-    /// Appends the text of an entry, behind [`Positions::begin`].
+    /// Appends the texts of neighbouring entries, behind [`Positions::begin`].
     #[inline]
-    fn push(&mut self, from: &DictColumn, entry: usize, into: &mut DictColumn) {
-        let position = self.of(&from.dictionary, from.rows[entry], &mut into.dictionary);
-        into.rows.push(position);
+    fn extend_range(&mut self, from: &DictColumn, entries: Range<usize>, into: &mut DictColumn) {
+        let DictColumn { dictionary, rows } = into;
+        let positions = from.rows[entries].iter();
+        rows.extend(positions.map(|&position| self.of(&from.dictionary, position, dictionary)));
     }
 
     /// The bytes that a text adds to the other dictionary.
@@ -122,39 +125,30 @@ impl AttributeTransfer {
         self.key.begin(&from.key.dictionary, &into.key.dictionary);
         self.string.begin(&from.string.dictionary, &into.string.dictionary);
         self.json.begin(&from.json.dictionary, &into.json.dictionary);
+        let mut next = into.n_of_kinds();
         for row in each(rows) {
             let entries = from.entries(row);
-            let keys = &from.key.rows[entries.clone()];
-            let DictColumn { dictionary, rows } = &mut into.key;
-            rows.extend(keys.iter().map(|&key| self.key.of(&from.key.dictionary, key, dictionary)));
-            into.kind.extend_from_slice(&from.kind[entries.clone()]);
-            for entry in entries {
-                let slot = from.slot[entry] as usize;
-                let n_before = match from.kind[entry] {
-                    ValueKind::Empty => 0,
-                    ValueKind::String => {
-                        self.string.push(&from.string, slot, &mut into.string);
-                        into.string.len() - 1
-                    }
-                    ValueKind::Int => {
-                        into.int.push(from.int[slot]);
-                        into.int.len() - 1
-                    }
-                    ValueKind::Double => {
-                        into.double.push(from.double[slot]);
-                        into.double.len() - 1
-                    }
-                    ValueKind::Bool => {
-                        into.bool.push(from.bool[slot]);
-                        into.bool.len() - 1
-                    }
-                    ValueKind::Json => {
-                        self.json.push(&from.json, slot, &mut into.json);
-                        into.json.len() - 1
-                    }
-                };
-                into.slot.push(n_before as u32);
-            }
+            self.key.extend_range(&from.key, entries.clone(), &mut into.key);
+            let kinds = &from.kind[entries.clone()];
+            into.kind.extend_from_slice(kinds);
+            // The values of a row lie side by side in the column of their kind.
+            let before = next;
+            let mut ends = [0; N_KINDS];
+            into.slot.extend(kinds.iter().zip(&from.slot[entries]).map(|(&kind, &slot)| {
+                ends[kind as usize] = slot as usize + 1;
+                let slot = next[kind as usize];
+                next[kind as usize] += u32::from(kind != ValueKind::Empty);
+                slot
+            }));
+            let values = |kind: ValueKind| {
+                let (end, n) = (ends[kind as usize], next[kind as usize] - before[kind as usize]);
+                end - n as usize..end
+            };
+            self.string.extend_range(&from.string, values(ValueKind::String), &mut into.string);
+            self.json.extend_range(&from.json, values(ValueKind::Json), &mut into.json);
+            into.int.extend_from_slice(&from.int[values(ValueKind::Int)]);
+            into.double.extend_from_slice(&from.double[values(ValueKind::Double)]);
+            into.bool.extend_from_slice(&from.bool[values(ValueKind::Bool)]);
             into.ends.push(into.kind.len() as u32);
         }
     }
@@ -182,6 +176,10 @@ impl SpanColumns {
         let (events, into) = (&from.events, &mut self.events);
         for row in each(rows) {
             let entries = events.entries(row);
+            if entries.is_empty() {
+                into.ends.push(into.time_ns.len() as u32);
+                continue;
+            }
             into.time_ns.extend_from_slice(&events.time_ns[entries.clone()]);
             transfer.event_name.extend(&events.name, entries.clone(), &mut into.name);
             transfer.event_attributes.extend(&events.attributes, entries.clone(), &mut into.attributes);
@@ -191,6 +189,10 @@ impl SpanColumns {
         let (links, into) = (&from.links, &mut self.links);
         for row in each(rows) {
             let entries = links.entries(row);
+            if entries.is_empty() {
+                into.ends.push(into.trace_id.len() as u32);
+                continue;
+            }
             into.trace_id.extend_from_slice(&links.trace_id[entries.clone()]);
             into.span_id.extend_from_slice(&links.span_id[entries.clone()]);
             transfer.link_trace_state.extend(&links.trace_state, entries.clone(), &mut into.trace_state);

@@ -194,12 +194,24 @@ impl SpanWriter {
     }
 }
 
+/// Spans of a trace that are looked through for a parent; of larger ones a map is made.
+const SMALL_TRACE: usize = 24;
+
 /// Per row of a unit how many rows before it its parent is, if it is in the unit.
 fn distances_to_parents(columns: &SpanColumns) -> Vec<Option<i32>> {
     let mut distances = Vec::with_capacity(columns.len());
     let mut row_of: HashMap<SpanId, i32, foldhash::fast::FixedState> = HashMap::default();
     for trace in columns.trace_id.chunk_by(|a, b| a == b) {
         let rows = distances.len()..distances.len() + trace.len();
+        if trace.len() <= SMALL_TRACE {
+            let ids = &columns.span_id[rows.clone()];
+            distances.extend(columns.parent_span_id[rows].iter().enumerate().map(|(row, &parent)| {
+                // The last of equal ids, as below.
+                let parent_row = ids.iter().rposition(|&id| id == parent).filter(|_| parent != SpanId::NONE);
+                parent_row.map(|parent_row| row as i32 - parent_row as i32)
+            }));
+            continue;
+        }
         row_of.clear();
         row_of.extend(columns.span_id[rows.clone()].iter().copied().zip(rows.start as i32..));
         distances.extend(rows.map(|row| {
@@ -252,7 +264,9 @@ impl SpanRun {
             let row = row as usize;
             (hashes[row], columns.trace_id[row], columns.start_ns[row], columns.span_id[row])
         };
-        order.sort_by_key(|&row| key(row));
+        if !order.is_sorted_by_key(|&row| key(row)) {
+            order.sort_by_key(|&row| key(row));
+        }
         let has_large_rows = columns.memory_bytes() > columns.len() * LARGE_ROW_BYTES;
         let step = if has_large_rows { 1 } else { STEP_ROWS };
         Self { columns, hashes, order, next: 0, transfer: SpanTransfer::default(), step }

@@ -88,6 +88,12 @@ pub(super) struct Values {
 }
 
 impl Values {
+    fn clear(&mut self) {
+        self.texts = Dictionary::default();
+        self.numbers.clear();
+        self.places.clear();
+    }
+
     fn number(&mut self, bits: u64) -> u32 {
         let next = self.numbers.len() as u32;
         let place = *self.places.entry(bits).or_insert(next);
@@ -201,8 +207,10 @@ impl KnownTexts {
     }
 }
 
+/// How many shapes a segment finds without its map.
+const N_LAST_SHAPES: usize = 1 << 10;
+
 /// A segment that is being filled.
-#[derive(Default)]
 pub(super) struct Segment {
     pub(super) first_unit: u32,
     n_units: u32,
@@ -212,6 +220,10 @@ pub(super) struct Segment {
     pub(super) values: Values,
     pub(super) shapes: Vec<Shape>,
     places: FastMap<Shape, u32>,
+    /// Places of shapes that came last, by the lowest bits of their names: spans of one name are mostly alike.
+    last_shapes: Box<[u32]>,
+    /// By shape the place of the keys that came last.
+    last_keys: Vec<u32>,
     pub(super) rows: Vec<Row>,
     /// The keys of attributes that rows have, in order, as positions among the texts. Few rows have others than those
     /// before.
@@ -227,6 +239,64 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    fn new() -> Self {
+        Self {
+            first_unit: 0,
+            n_units: 0,
+            services: Dictionary::default(),
+            resources: Dictionary::default(),
+            values: Values::default(),
+            shapes: Vec::new(),
+            places: FastMap::default(),
+            last_shapes: vec![UNKNOWN; N_LAST_SHAPES].into(),
+            last_keys: Vec::new(),
+            rows: Vec::new(),
+            keys: Vec::new(),
+            places_of_keys: FastMap::default(),
+            n_listed_keys: 0,
+            attributes: Vec::new(),
+            known: KnownTexts::default(),
+            own_keys: Vec::new(),
+        }
+    }
+
+    /// Makes it an empty one whose first unit has this number; it keeps its room.
+    fn clear(&mut self, first_unit: u32) {
+        let Self {
+            first_unit: own_first_unit,
+            n_units,
+            services,
+            resources,
+            values,
+            shapes,
+            places,
+            last_shapes,
+            last_keys,
+            rows,
+            keys,
+            places_of_keys,
+            n_listed_keys,
+            attributes,
+            known,
+            own_keys,
+        } = self;
+        *own_first_unit = first_unit;
+        (*n_units, *n_listed_keys) = (0, 0);
+        *services = Dictionary::default();
+        *resources = Dictionary::default();
+        values.clear();
+        shapes.clear();
+        places.clear();
+        last_shapes.fill(UNKNOWN);
+        last_keys.clear();
+        rows.clear();
+        keys.clear();
+        places_of_keys.clear();
+        attributes.clear();
+        *known = KnownTexts::default();
+        own_keys.clear();
+    }
+
     fn is_full(&self) -> bool {
         self.rows.len() >= SEGMENT_ROWS
             || self.n_units >= SEGMENT_UNITS
@@ -241,7 +311,19 @@ impl Segment {
     }
 
     /// The place of the row's keys among those of all rows.
-    fn place_of_keys(&mut self) -> u32 {
+    fn place_of_keys(&mut self, shape: u32) -> u32 {
+        let last = &mut self.last_keys[shape as usize];
+        if let Some(keys) = self.keys.get(*last as usize)
+            && **keys == *self.own_keys
+        {
+            return *last;
+        }
+        let place = self.find_keys();
+        self.last_keys[shape as usize] = place;
+        place
+    }
+
+    fn find_keys(&mut self) -> u32 {
         if let Some(&place) = self.places_of_keys.get(self.own_keys.as_slice()) {
             return place;
         }
@@ -253,11 +335,17 @@ impl Segment {
     }
 
     fn shape(&mut self, shape: Shape) -> u32 {
+        let last = &mut self.last_shapes[shape.name as usize % N_LAST_SHAPES];
+        if self.shapes.get(*last as usize) == Some(&shape) {
+            return *last;
+        }
         let next = self.shapes.len() as u32;
         let place = *self.places.entry(shape).or_insert(next);
         if place == next {
             self.shapes.push(shape);
+            self.last_keys.push(UNKNOWN);
         }
+        *last = place;
         place
     }
 
@@ -312,7 +400,7 @@ impl Segment {
                     self.attributes.push(value);
                 }
             }
-            let keys = self.place_of_keys();
+            let keys = self.place_of_keys(shape);
             let row = Row {
                 start_us: start_us(columns.start_ns[row]),
                 service: self.known.service.of(&origins.service, row, &mut self.services),
@@ -368,7 +456,7 @@ pub(in crate::block::spans) struct Collector {
 impl Collector {
     pub(in crate::block::spans) fn new(zstd_level: i32) -> Self {
         Self {
-            segment: Segment::default(),
+            segment: Segment::new(),
             writer: BlockWriter::new(zstd_level),
             n_units: 0,
             services: Vec::new(),
@@ -392,9 +480,7 @@ impl Collector {
     }
 
     fn close_segment(&mut self) {
-        let segment =
-            std::mem::replace(&mut self.segment, Segment { first_unit: self.n_units, ..Segment::default() });
-        for block in self.writer.write(&segment) {
+        for block in self.writer.write(&self.segment) {
             let next = self.services.len() as u32;
             let service = *self.service_places.entry_ref(block.service.as_str()).or_insert(next);
             if service == next {
@@ -402,6 +488,7 @@ impl Collector {
             }
             self.blocks.push((service, block));
         }
+        self.segment.clear(self.n_units);
     }
 
     /// All blocks, and their directory.
