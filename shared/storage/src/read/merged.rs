@@ -9,10 +9,9 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use model::TraceId;
 use model::search::TraceSearch;
-use model::{SpanColumns, TraceId};
 
 use super::evaluate;
 use super::fetch::{self, Asker};
@@ -121,6 +120,50 @@ fn by_unit(candidates: &[Match]) -> Vec<Vec<Match>> {
     units
 }
 
+/// When the candidates of a unit start, and how many spans start then.
+struct Starting {
+    /// Ascending by start: microseconds, certain candidates, spans.
+    counted: Vec<(i64, usize, usize)>,
+}
+
+impl Starting {
+    fn of(candidates: &[Match]) -> Self {
+        let mut starts: Vec<(i64, usize, usize)> =
+            candidates.iter().map(|at| (at.start_us, usize::from(at.is_certain), 0)).collect();
+        starts.sort_unstable();
+        starts.dedup_by(|next, kept| {
+            let is_same = next.0 == kept.0;
+            kept.1 += if is_same { next.1 } else { 0 };
+            is_same
+        });
+        Self { counted: starts }
+    }
+
+    /// The rows that start with some candidate; they are counted.
+    fn rows(&mut self, starts_ns: &[i64]) -> Vec<u32> {
+        let (Some(first), Some(last)) = (self.counted.first(), self.counted.last()) else {
+            return Vec::new();
+        };
+        // Candidates are among the newest spans of the unit: most others are told apart without a division.
+        let range_ns = first.0.saturating_mul(1000)..=last.0.saturating_mul(1000).saturating_add(999);
+        let mut rows = Vec::new();
+        for (row, start_ns) in (0..).zip(starts_ns).filter(|(_, start_ns)| range_ns.contains(start_ns)) {
+            let start_us = start_us(*start_ns);
+            if let Ok(place) = self.counted.binary_search_by_key(&start_us, |counted| counted.0) {
+                self.counted[place].2 += 1;
+                rows.push(row);
+            }
+        }
+        rows
+    }
+
+    /// Whether all spans that start then are certain candidates: fewer of these than spans are, if some is not.
+    fn is_certain(&self, start_us: i64) -> bool {
+        let place = self.counted.binary_search_by_key(&start_us, |counted| counted.0);
+        place.is_ok_and(|place| self.counted[place].1 == self.counted[place].2)
+    }
+}
+
 /// Looks for traces in one file.
 struct Finder {
     asker: Asker,
@@ -210,40 +253,29 @@ impl Finder {
         let Some(table) = candidates.first().and_then(|first| self.units.get(first.unit as usize)) else {
             return Err(self.file.corrupt(Invalid("block names a unit that is not there")));
         };
-        // How many certain candidates start then; fewer than spans do, if some candidate is not certain.
-        let mut n_certain: HashMap<i64, usize, FixedState> = HashMap::default();
-        for candidate in candidates {
-            *n_certain.entry(candidate.start_us).or_default() += usize::from(candidate.is_certain);
-        }
-        let narrow = const { Projection::of(&[column::START_TIME]) };
+        let mut starting = Starting::of(candidates);
+        let narrow = const { Projection::of(&[column::TRACE_ID, column::START_TIME]) };
         // Where doubts are foreseen, all is read at once: a store that is far away is asked once.
         let is_clear = candidates.iter().all(|candidate| candidate.is_certain);
         let read = if is_clear { narrow } else { narrow.and(self.of_conditions()) };
         let parts = self.asker.parts(&self.file, table, read).await?;
-        let columns = spans::decode(table, &parts, narrow).map_err(|err| self.file.corrupt(err))?;
-        let mut n_starting: HashMap<i64, usize, FixedState> =
-            n_certain.keys().map(|&start_us| (start_us, 0)).collect();
-        let mut rows = Vec::new();
-        for (row, &start_ns) in columns.start_ns.iter().enumerate() {
-            if let Some(n) = n_starting.get_mut(&start_us(start_ns)) {
-                *n += 1;
-                rows.push(row as u32);
-            }
-        }
-        let start_of = |row: u32| start_us(columns.start_ns[row as usize]);
-        let is_certain = |row: &u32| n_starting[&start_of(*row)] == n_certain[&start_of(*row)];
-        let (mut rows, mut doubtful): (Vec<u32>, Vec<u32>) = rows.into_iter().partition(is_certain);
+        let corrupt = |err| self.file.corrupt(err);
+        let starts_ns = spans::starts(table, &parts).map_err(corrupt)?;
+        let rows = starting.rows(&starts_ns);
+        let start_of = |row: u32| start_us(starts_ns[row as usize]);
+        let (mut rows, mut doubtful): (Vec<u32>, Vec<u32>) =
+            rows.into_iter().partition(|&row| starting.is_certain(start_of(row)));
         if !doubtful.is_empty() {
-            let parts = if is_clear {
-                self.asker.parts(&self.file, table, self.of_conditions()).await?
+            let more = if is_clear {
+                &self.asker.parts(&self.file, table, self.of_conditions()).await?
             } else {
-                parts
+                &parts
             };
-            self.retain_matching(table, &parts, &columns, &mut doubtful)
-                .map_err(|err| self.file.corrupt(err))?;
+            self.retain_matching(table, more, &starts_ns, &mut doubtful).map_err(corrupt)?;
             rows.append(&mut doubtful);
         }
-        Ok(rows.into_iter().map(|row| (columns.trace_id[row as usize], start_of(row))).collect())
+        let traces = spans::traces_of(table, &parts, &rows).map_err(corrupt)?;
+        Ok(traces.into_iter().zip(rows.into_iter().map(start_of)).collect())
     }
 
     /// The columns that the conditions need.
@@ -258,11 +290,11 @@ impl Finder {
         &self,
         table: &ChunkTable,
         parts: &Parts,
-        starts: &SpanColumns,
+        starts_ns: &[i64],
         rows: &mut Vec<u32>,
     ) -> std::result::Result<(), Invalid> {
         let conditions = &self.search.conditions;
-        rows.retain(|&row| self.search.range.contains(starts.start_ns[row as usize]));
+        rows.retain(|&row| self.search.range.contains(starts_ns[row as usize]));
         let columns = spans::decode(table, parts, evaluate::narrow_projection(conditions))?;
         // Most doubts are about durations: these leave few rows whose attributes are to be decoded.
         let cheap = evaluate::cheap(conditions);

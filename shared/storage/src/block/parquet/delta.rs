@@ -91,24 +91,33 @@ pub fn read(bytes: &[u8], count: usize) -> Result<Vec<i64>, Invalid> {
             if width > 64 {
                 return Err(Invalid("delta width is above 64 bits"));
             }
+            let ahead = rest;
             let packed = take(&mut rest, MINI * width / 8)?;
-            let mut add = |delta: u64| {
-                value = value.wrapping_add(least).wrapping_add(delta as i64);
-                values.push(value);
-            };
+            let mut deltas = [0; MINI];
             if width <= MAX_WORD_BITS {
                 // Words are read eight bytes at a time, also behind the last packed byte.
                 let mut padded = [0; MINI * MAX_WORD_BITS / 8 + 8];
-                padded[..packed.len()].copy_from_slice(packed);
+                let words = if let Some(words) = ahead.get(..packed.len() + 8) {
+                    words
+                } else {
+                    padded[..packed.len()].copy_from_slice(packed);
+                    &padded[..packed.len() + 8]
+                };
                 let mask = (1_u64 << width) - 1;
-                for i in 0..n {
+                for (i, delta) in deltas.iter_mut().enumerate() {
                     let (byte, bit) = (i * width / 8, i * width % 8);
-                    let word = padded[byte..byte + 8].try_into().expect("invariant: eight bytes");
-                    add(u64::from_le_bytes(word) >> bit & mask);
+                    let word = words[byte..byte + 8].try_into().expect("invariant: eight bytes");
+                    *delta = u64::from_le_bytes(word) >> bit & mask;
                 }
             } else {
-                (0..n).for_each(|i| add(bits(packed, i * width, width)));
+                for (i, delta) in deltas.iter_mut().enumerate() {
+                    *delta = bits(packed, i * width, width);
+                }
             }
+            values.extend(deltas[..n].iter().map(|&delta| {
+                value = value.wrapping_add(least).wrapping_add(delta as i64);
+                value
+            }));
         }
     }
     Ok(values)

@@ -607,6 +607,28 @@ impl Pages {
         self.fixed(N, as_id)
     }
 
+    /// The values of a fixed length in some places, of a column without nulls of which few are needed.
+    ///
+    /// # Errors
+    /// The values are not of this length, or fewer.
+    pub fn ids_at<const N: usize>(&self, places: &[u32]) -> Result<Vec<[u8; N]>, Invalid> {
+        let id = |ids: &[u8], place: u32| ids.as_chunks().0.get(place as usize).copied();
+        let cut_off = Invalid("data is cut off");
+        if self.encoding == encoding::PLAIN {
+            let places = places.iter().map(|&place| id(self.values(), place));
+            return places.collect::<Option<_>>().ok_or(cut_off);
+        }
+        let positions = self.positions_lazily()?;
+        let mut ids = Vec::with_capacity(places.len());
+        for &place in places {
+            if place as usize >= self.n_values {
+                return Err(cut_off);
+            }
+            ids.push(id(&self.dictionary, positions.get(place as usize)?).ok_or(cut_off)?);
+        }
+        Ok(ids)
+    }
+
     /// 64-bit numbers.
     ///
     /// # Errors

@@ -32,6 +32,23 @@ pub fn decode_rows(
     decode_some(table, parts, projection, Some(&rows))
 }
 
+/// The starts of all rows, ns since the epoch.
+///
+/// # Errors
+/// As [`decode`].
+pub fn starts(table: &ChunkTable, parts: &Parts) -> Result<Vec<i64>, Invalid> {
+    table.open(parts, column::START_TIME)?.pages(0, 0, Repetition::Read)?.i64s()
+}
+
+/// The traces of some rows.
+///
+/// # Errors
+/// As [`decode`]; there are fewer rows.
+pub fn traces_of(table: &ChunkTable, parts: &Parts, rows: &[u32]) -> Result<Vec<TraceId>, Invalid> {
+    let pages = table.open(parts, column::TRACE_ID)?.pages(0, 0, Repetition::Read)?;
+    Ok(pages.ids_at(rows)?.into_iter().map(TraceId).collect())
+}
+
 fn decode_some(
     table: &ChunkTable,
     parts: &Parts,

@@ -39,7 +39,7 @@ pub mod merged;
 pub mod search;
 
 pub use super::parts::{ChunkTable, Parts, Projection};
-pub use decode::{decode, decode_rows};
+pub use decode::{decode, decode_rows, starts, traces_of};
 pub use encode::encode;
 pub use find::{may_have_key, rows_with_attribute};
 
