@@ -302,6 +302,64 @@ fn what_is_asked_again_reads_the_index_and_what_is_new() {
     });
 }
 
+/// Requests of one hour with a span each of many traces, merged into several files, each of which has spans of all times.
+async fn merged_hour(store: &Store) -> u64 {
+    for request in 0..40 {
+        let mut columns = SpanColumns::default();
+        let origin = columns.origins.intern_resource("service-1", r#"{"service.name":"service-1"}"#, "");
+        for n in 0..40 {
+            let start = n * 40 + request;
+            let fields = SpanFields {
+                trace_id: TraceId((start as u128 + 1).to_be_bytes()),
+                span_id: SpanId([1; 8]),
+                name: "work",
+                start_ns: FIRST_NS + start * 1_000_000_000,
+                ..SpanFields::default()
+            };
+            columns.push_span(&fields, origin);
+        }
+        write(store, &columns).await;
+    }
+    let rules = Rules { min_fresh: 8, min_merged: 8, max_inputs: 8, target_bytes: 1000, ..Rules::default() };
+    let settings = Settings { rules, grace_s: 0, ..Settings::default() };
+    for later_s in [0, 1] {
+        compact::run(store, &settings, "test", &|| NOW_S + later_s, &Arc::default()).await.expect("memory");
+    }
+    let files = store.objects.list("", None, 1000).await.expect("memory");
+    files.len() as u64
+}
+
+#[test]
+fn of_many_files_only_what_the_newest_traces_need_is_read() {
+    wait(async {
+        let store = memory();
+        let n_files = merged_hour(&store).await;
+        assert!((4..=8).contains(&n_files), "{n_files} files are looked at together");
+        let kept = Kept::default();
+        let ask = async |limit: usize| {
+            let calls = Arc::new(Calls::default());
+            let metered = Store { recent: read::RecentTraces::default(), ..store.metered(&calls) };
+            let means = Means { kept: Some(&kept), workers: None };
+            let found =
+                read::search_with(&metered, &tenant(), &search(limit), &Limits::default(), means).await;
+            let alone = read::search(&store, &tenant(), &search(limit), &Limits::default()).await;
+            let found = ids(&found.expect("memory"));
+            assert_eq!(found, ids(&alone.expect("memory")));
+            assert_eq!(found.len(), limit);
+            calls.usage().object_gets
+        };
+        let n_first = ask(3).await;
+        // The directories and the blocks of each file; the newest traces are in the last one, of which a unit is read to find
+        // them, and to answer.
+        assert_eq!(n_first, 2 * n_files + 2);
+        assert_eq!(ask(3).await, 1, "what was known is enough");
+        assert_eq!(ask(2).await, 1);
+        let n_more = ask(30).await;
+        assert!(n_more > 2 * n_files, "{n_more} reads: of older traces nothing was known");
+        assert!(ask(30).await <= n_files);
+    });
+}
+
 #[test]
 fn what_workers_read_counts_for_the_search() {
     wait(async {

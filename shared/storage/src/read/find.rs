@@ -5,8 +5,9 @@
 //! 3. Other files are looked at here, as long as together they are no more than one function's share; else a part of a share
 //!    is, and the rest in `jobs`, if there are workers ([`SearchWorkers`]).
 //!
-//! The answer is the same whoever looks: of each file the newest `limit` traces are known, or that the file cannot have any of
-//! the newest; and a trace of the newest `limit` of all is one of the newest `limit` of the file with its newest span.
+//! The answer is the same whoever looks: of each file the newest `limit` traces are known, or all that are newer than the
+//! newest `limit` of all need, or that the file cannot have any of these; and a trace of the newest `limit` of all is one of
+//! the newest `limit` of the file with its newest span.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -42,6 +43,8 @@ pub struct Matches {
     pub hits: Arc<[Hit]>,
     /// As many were looked for; fewer are all that there are.
     pub limit: usize,
+    /// But of those that start then or before nothing is known: others were newer. ns.
+    pub above_ns: Option<i64>,
 }
 
 impl Matches {
@@ -49,10 +52,17 @@ impl Matches {
     pub fn newest_of(found: impl IntoIterator<Item = Hit>, limit: usize) -> Self {
         let mut newest = Newest::new(limit);
         newest.add(found);
-        Self { hits: newest.into_hits().into(), limit }
+        Self { hits: newest.into_hits().into(), limit, above_ns: None }
     }
 
-    /// Whether these tell the newest `limit` traces.
+    /// As [`Matches::newest_of`], where spans that start at `next_ns` or before were not all looked at.
+    pub(super) fn down_to(found: impl IntoIterator<Item = Hit>, limit: usize, next_ns: Option<i64>) -> Self {
+        let is_known = |hit: &Hit| next_ns.is_none_or(|next_ns| hit.1 > next_ns);
+        let matches = Self::newest_of(found.into_iter().filter(is_known), limit);
+        Self { above_ns: next_ns.filter(|_| matches.hits.len() < limit), ..matches }
+    }
+
+    /// Whether these tell the newest `limit` traces, or all that are newer than some time.
     pub fn suffice(&self, limit: usize) -> bool {
         self.hits.len() < self.limit || limit <= self.limit
     }
@@ -122,17 +132,21 @@ pub(super) async fn find(
     let mut newest = Newest::new(search.limit);
     let mut known_bytes = 0;
     if let Some(kept) = means.kept {
+        let matches = candidates.iter().map(|candidate| kept.get(&candidate.part, search.limit));
+        let matches: Vec<Option<Matches>> = matches.collect();
+        newest.add(matches.iter().flatten().flat_map(|matches| matches.hits.iter().copied()));
+        let mut matches = matches.into_iter();
         candidates.retain(|candidate| {
-            let Some(matches) = kept.get(&candidate.part, search.limit) else { return true };
-            newest.add(matches.hits.iter().copied());
-            known_bytes += candidate.bytes;
-            false
+            let suffices = |matches: &Matches| matches.above_ns.is_none_or(|above| newest.is_enough(above));
+            let is_known = matches.next().flatten().is_some_and(|matches| suffices(&matches));
+            known_bytes += if is_known { candidate.bytes } else { 0 };
+            !is_known
         });
     }
     let workers = means.workers.filter(|_| search.limit <= jobs::MAX_LIMIT);
     let n_here = workers.map_or(candidates.len(), |workers| jobs::n_here(&candidates, workers.share()));
     let (here, rest) = candidates.split_at(n_here);
-    let found = look(asker, here, search, &mut newest).await?;
+    let found = look(asker, here, search, Aim::NewestOfAll, &mut newest).await?;
     keep(means.kept, here, &found);
     if let Some(workers) = workers {
         known_bytes += here.iter().map(|candidate| candidate.bytes).sum::<u64>();
@@ -143,7 +157,8 @@ pub(super) async fn find(
             for (files, found) in round.into_iter().zip(found) {
                 asker.spend(found.bytes_read)?;
                 newest.add(found.newest);
-                let of_file = |hits: Vec<Hit>| Matches { hits: hits.into(), limit: search.limit };
+                let of_file =
+                    |hits: Vec<Hit>| Matches { hits: hits.into(), limit: search.limit, above_ns: None };
                 let found: Vec<Matches> = found.by_file.into_iter().map(of_file).collect();
                 newest.add(found.iter().flat_map(|matches| matches.hits.iter().copied()));
                 keep(means.kept, files, &found);
@@ -230,18 +245,35 @@ fn needed(conditions: &[Condition]) -> Projection {
     evaluate::attribute_projection(conditions).map_or(narrow, |wide| narrow.and(wide))
 }
 
+/// What is to be known of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// The newest traces of each.
+    NewestOfEach,
+    /// What the newest traces of all need.
+    NewestOfAll,
+}
+
+/// A file that was looked at.
+enum InFile {
+    Told(Matches),
+    /// One that is looked at together with others.
+    Opened(Box<merged::Opened>),
+}
+
 /// Looks at files, which come newest first, until the others cannot have any of the newest traces: what the first of them
 /// have, in their order.
 pub(super) async fn look(
     asker: &Asker,
     files: &[Candidate<'_>],
     search: &TraceSearch,
+    aim: Aim,
     newest: &mut Newest,
 ) -> Result<Vec<Matches>> {
     let search = Arc::new(search.clone());
-    let matches = |file| {
+    let look_into = |file| {
         let (asker, search) = (asker.clone(), Arc::clone(&search));
-        async move { matches_in(&asker, &file, &search).await }
+        async move { look_into(&asker, &file, &search, aim).await }
     };
     let mut looked_at = Vec::new();
     let mut batch = FIRST_BATCH;
@@ -253,14 +285,43 @@ pub(super) async fn look(
         rest = later;
         batch = (batch * 2).min(LARGEST_BATCH);
         let now = now.iter().map(|candidate| candidate.file.clone()).collect();
-        let found: Vec<Vec<Hit>> = fetch::each(now, fetch::CONCURRENT_TASKS, &matches).try_collect().await?;
-        for hits in found {
-            let matches = Matches::newest_of(hits, search.limit);
-            newest.add(matches.hits.iter().copied());
-            looked_at.push(matches);
+        let found: Vec<InFile> = fetch::each(now, fetch::CONCURRENT_TASKS, &look_into).try_collect().await?;
+        let mut told = Vec::with_capacity(found.len());
+        let mut opened = Vec::new();
+        for in_file in found {
+            told.push(match in_file {
+                InFile::Told(matches) => {
+                    newest.add(matches.hits.iter().copied());
+                    Some(matches)
+                }
+                InFile::Opened(file) => {
+                    opened.push(*file);
+                    None
+                }
+            });
         }
+        let mut of_opened = merged::newest_matches(asker, opened, &search, newest).await?.into_iter();
+        looked_at.extend(told.into_iter().filter_map(|matches| matches.or_else(|| of_opened.next())));
     }
     Ok(looked_at)
+}
+
+/// Looks into one file, as far as it is looked at by itself.
+async fn look_into(asker: &Asker, file: &IndexedFile, search: &Arc<TraceSearch>, aim: Aim) -> Result<InFile> {
+    let merged = match file.summary()?.places().map_err(|err| file.corrupt(err))? {
+        Places::OfRequest(table) => {
+            let hits = matches_in_request(asker, file, &table, search).await?;
+            return Ok(InFile::Told(Matches::newest_of(hits, search.limit)));
+        }
+        Places::Merged(merged) => merged,
+    };
+    let opened = merged::open(asker, file, &merged, search).await?;
+    if aim == Aim::NewestOfAll {
+        return Ok(InFile::Opened(Box::new(opened)));
+    }
+    let mut newest = Newest::new(search.limit);
+    let matches = merged::newest_matches(asker, vec![opened], search, &mut newest).await?;
+    Ok(InFile::Told(matches.into_iter().next().unwrap_or_else(|| Matches::newest_of([], search.limit))))
 }
 
 /// The newest traces of what was found so far.
@@ -290,8 +351,12 @@ impl Newest {
         if self.limit == 0 {
             return true;
         }
-        self.start_ns.len() >= self.limit
-            && self.start_ns.values().filter(|&&start_ns| start_ns > max_start_ns).count() >= self.limit
+        self.start_ns.len() >= self.limit && self.n_newer_than(max_start_ns) >= self.limit
+    }
+
+    /// How many traces were found that are newer than a span that starts then.
+    pub(super) fn n_newer_than(&self, other_ns: i64) -> usize {
+        self.start_ns.values().filter(|&&start_ns| start_ns > other_ns).count()
     }
 
     /// The newest first, of one start the least id.
@@ -306,18 +371,15 @@ impl Newest {
 /// Where a span that starts then has its place among others, ns: searches order spans by microsecond, because merged files
 /// tell no more.
 pub(super) fn place_ns(start_ns: i64) -> i64 {
-    start_us(start_ns).saturating_mul(1000)
+    place_of_us(start_us(start_ns))
 }
 
-/// Traces and starts of the spans of a file that a search asks for.
-async fn matches_in(asker: &Asker, file: &IndexedFile, search: &Arc<TraceSearch>) -> Result<Vec<Hit>> {
-    match file.summary()?.places().map_err(|err| file.corrupt(err))? {
-        Places::OfRequest(table) => matches_in_request(asker, file, &table, search).await,
-        Places::Merged(merged) => merged::newest_matches(asker, file, &merged, search).await,
-    }
+/// The same for a start in microseconds.
+pub(super) fn place_of_us(start_us: i64) -> i64 {
+    start_us.saturating_mul(1000)
 }
 
-/// As [`matches_in`], of a file of one request: all that is needed is read at once.
+/// Traces and starts of the spans of a file of one request that a search asks for: all that is needed is read at once.
 async fn matches_in_request(
     asker: &Asker,
     file: &IndexedFile,

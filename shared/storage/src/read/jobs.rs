@@ -15,7 +15,7 @@ use model::search::TraceSearch;
 use model::{Signal, TenantId};
 
 use super::fetch::Asker;
-use super::find::{Candidate, Hit, Newest, look};
+use super::find::{Aim, Candidate, Hit, Newest, look};
 use super::index::IndexedFile;
 use crate::index::FileKey;
 use crate::{Error, Result, Store};
@@ -109,7 +109,8 @@ pub async fn run_job(store: &Store, tenant: &TenantId, job: &SearchJob) -> Resul
 
     let asker = Asker::new(store, tenant, job.max_bytes);
     let mut newest = Newest::new(job.search.limit);
-    let found = look(&asker, &candidates, &job.search, &mut newest).await?;
+    // Of each file, so that it can be kept; few of the files of a job are looked at in vain.
+    let found = look(&asker, &candidates, &job.search, Aim::NewestOfEach, &mut newest).await?;
     let n_hits: usize = found.iter().map(|matches| matches.hits.len()).sum();
     let bytes_read = asker.spent();
     Ok(if n_hits > MAX_HITS_BY_FILE {

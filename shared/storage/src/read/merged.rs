@@ -1,9 +1,11 @@
 //! Search in merged files of spans, whose rows are sorted by trace: a match may be in any unit.
 //!
-//! 1. The file's directories say which blocks of its search section may have matches.
-//! 2. Blocks, those with the latest spans first, give candidates: spans that meet the conditions, or may.
+//! 1. A file's directories say which blocks of its search section may have matches.
+//! 2. Blocks of all files, those with the latest spans first, give candidates: spans that meet the conditions, or may.
 //! 3. Units give the traces of candidates, the newest first, until what is found cannot be outdone. Where many are looked
 //!    at in vain, unit by unit, so that none is read twice.
+//!
+//! What many files have costs little more than what one has: the newest traces of all are as many.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -15,6 +17,7 @@ use model::search::TraceSearch;
 
 use super::evaluate;
 use super::fetch::{self, Asker};
+use super::find::{Matches, Newest, place_of_us};
 use super::index::IndexedFile;
 use crate::Result;
 use crate::block::parquet::Invalid;
@@ -31,36 +34,74 @@ const CONCURRENT_READS: usize = 64;
 /// So many rows of a unit are decoded one by one rather than all.
 const FEW_ROWS: usize = 3;
 
-/// Traces with the start of their newest span that a search asks for, in whole microseconds; all of the file that the
-/// newest traces of all files may need.
-pub(super) async fn newest_matches(
+/// A merged file whose directories were read.
+pub(super) struct Opened {
+    file: IndexedFile,
+    units: Vec<ChunkTable>,
+    /// Those that may have matches.
+    blocks: Vec<BlockEntry>,
+}
+
+/// Reads the directories of a file.
+///
+/// # Errors
+/// As the object store; they are corrupt.
+pub(super) async fn open(
     asker: &Asker,
     file: &IndexedFile,
     merged: &MergedSpans,
-    search: &Arc<TraceSearch>,
-) -> Result<Vec<(TraceId, i64)>> {
+    search: &TraceSearch,
+) -> Result<Opened> {
     let (units, mut blocks) = directories(asker, file, merged).await?;
     blocks.retain(|block| block.may_match(search));
-    blocks.sort_unstable_by_key(|block| Reverse(block.max_start_us));
-    let finder =
-        Arc::new(Finder { asker: asker.clone(), file: file.clone(), units, search: Arc::clone(search) });
-    let mut found = Found::default();
-    let mut candidates: Vec<Match> = Vec::new();
+    Ok(Opened { file: file.clone(), units, blocks })
+}
+
+/// The traces of each file that a search asks for, as far as they may be among the newest of all; they are added to
+/// `newest`.
+///
+/// # Errors
+/// As the object store; a file is corrupt.
+pub(super) async fn newest_matches(
+    asker: &Asker,
+    opened: Vec<Opened>,
+    search: &Arc<TraceSearch>,
+    newest: &mut Newest,
+) -> Result<Vec<Matches>> {
+    let mut blocks: Vec<(usize, BlockEntry)> = Vec::new();
+    let mut files = Vec::with_capacity(opened.len());
+    for (at, opened) in opened.into_iter().enumerate() {
+        blocks.extend(opened.blocks.into_iter().map(|block| (at, block)));
+        files.push((opened.file, opened.units));
+    }
+    blocks.sort_unstable_by_key(|(_, block)| Reverse(block.max_start_us));
+    let mut found = Found { newest, by_file: vec![HashMap::new(); files.len()] };
+    let finder = Arc::new(Finder { asker: asker.clone(), files, search: Arc::clone(search) });
+    let mut candidates: Vec<Candidate> = Vec::new();
     let mut n_blocks = FIRST_BLOCKS;
-    while !blocks.is_empty() && found.n_newer_than(None) < search.limit {
+    while let Some((_, next)) = blocks.first()
+        && !found.newest.is_enough(place_of_us(next.max_start_us))
+    {
         let later = blocks.split_off(n_blocks.min(blocks.len()));
         candidates.extend(finder.candidates(std::mem::replace(&mut blocks, later)).await?);
         n_blocks *= 2;
-        candidates.sort_unstable_by_key(|candidate| Reverse(candidate.start_us));
+        candidates.sort_unstable_by_key(Candidate::newest_first);
         // Those that no block to come can outdo.
-        let n_ready = blocks.first().map_or(candidates.len(), |next| {
-            candidates.partition_point(|candidate| candidate.start_us > next.max_start_us)
+        let n_ready = blocks.first().map_or(candidates.len(), |(_, next)| {
+            candidates.partition_point(|candidate| candidate.span.start_us > next.max_start_us)
         });
         let later = candidates.split_off(n_ready);
-        finder.resolve(&candidates, &mut found).await?;
-        candidates = later;
+        candidates = finder.resolve(candidates, &mut found).await?;
+        candidates.extend(later);
     }
-    Ok(found.newest(search.limit))
+    // What was not looked at, because it cannot be among the newest.
+    let mut next_ns: Vec<Option<i64>> = vec![None; finder.files.len()];
+    let left = candidates.iter().map(|candidate| (candidate.file, candidate.span.start_us));
+    for (file, start_us) in left.chain(blocks.iter().map(|(file, block)| (*file, block.max_start_us))) {
+        next_ns[file] = next_ns[file].max(Some(place_of_us(start_us)));
+    }
+    let of_file = |(hits, next_ns)| Matches::down_to(hits, search.limit, next_ns);
+    Ok(found.by_file.into_iter().zip(next_ns).map(of_file).collect())
 }
 
 /// Where the units' columns and the blocks of a file are.
@@ -77,45 +118,50 @@ async fn directories(
     Ok((units, read_directory(search, merged.directory.start).map_err(corrupt)?))
 }
 
-/// The newest span of each trace that was found.
-#[derive(Default)]
-struct Found {
-    start_us: HashMap<TraceId, i64>,
+/// The newest span of each trace that was found, ns.
+struct Found<'a> {
+    /// Of all files, those too that were looked at before.
+    newest: &'a mut Newest,
+    by_file: Vec<HashMap<TraceId, i64>>,
 }
 
-impl Found {
-    fn add(&mut self, (trace_id, start_us): (TraceId, i64)) {
-        let newest = self.start_us.entry(trace_id).or_insert(start_us);
-        *newest = start_us.max(*newest);
-    }
-
-    /// Traces that are newer than a span that starts then.
-    fn n_newer_than(&self, start_us: Option<i64>) -> usize {
-        self.start_us
-            .values()
-            .filter(|&&found_us| start_us.is_none_or(|start_us| found_us > start_us))
-            .count()
-    }
-
-    /// The newest `limit` traces with their starts, ns.
-    fn newest(self, limit: usize) -> Vec<(TraceId, i64)> {
-        let mut found: Vec<(TraceId, i64)> = self.start_us.into_iter().collect();
-        found.sort_unstable_by_key(|&(trace_id, start_us)| (Reverse(start_us), trace_id));
-        found.truncate(limit);
-        found.into_iter().map(|(trace_id, start_us)| (trace_id, start_us.saturating_mul(1000))).collect()
+impl Found<'_> {
+    fn add(&mut self, file: usize, (trace_id, start_us): (TraceId, i64)) {
+        let start_ns = place_of_us(start_us);
+        self.newest.add([(trace_id, start_ns)]);
+        let newest = self.by_file[file].entry(trace_id).or_insert(start_ns);
+        *newest = start_ns.max(*newest);
     }
 }
 
-/// Candidates of a file, by unit; the order among units and within each stays that of their newest.
-fn by_unit(candidates: &[Match]) -> Vec<Vec<Match>> {
-    let mut places: HashMap<u32, usize> = HashMap::new();
-    let mut units: Vec<Vec<Match>> = Vec::new();
+/// A span that meets the conditions of a search, or may.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    /// Its file among those that are looked at together.
+    file: usize,
+    span: Match,
+}
+
+impl Candidate {
+    fn newest_first(&self) -> Reverse<i64> {
+        Reverse(self.span.start_us)
+    }
+
+    fn start_ns(&self) -> i64 {
+        place_of_us(self.span.start_us)
+    }
+}
+
+/// Candidates by unit; the order among units and within each stays that of their newest.
+fn by_unit(candidates: Vec<Candidate>) -> Vec<Vec<Candidate>> {
+    let mut places: HashMap<(usize, u32), usize> = HashMap::new();
+    let mut units: Vec<Vec<Candidate>> = Vec::new();
     for candidate in candidates {
-        let place = *places.entry(candidate.unit).or_insert_with(|| {
+        let place = *places.entry((candidate.file, candidate.span.unit)).or_insert_with(|| {
             units.push(Vec::new());
             units.len() - 1
         });
-        units[place].push(*candidate);
+        units[place].push(candidate);
     }
     units
 }
@@ -127,9 +173,9 @@ struct Starting {
 }
 
 impl Starting {
-    fn of(candidates: &[Match]) -> Self {
-        let mut starts: Vec<(i64, usize, usize)> =
-            candidates.iter().map(|at| (at.start_us, usize::from(at.is_certain), 0)).collect();
+    fn of(candidates: &[Candidate]) -> Self {
+        let count = |Candidate { span, .. }: &Candidate| (span.start_us, usize::from(span.is_certain), 0);
+        let mut starts: Vec<(i64, usize, usize)> = candidates.iter().map(count).collect();
         starts.sort_unstable();
         starts.dedup_by(|next, kept| {
             let is_same = next.0 == kept.0;
@@ -164,118 +210,130 @@ impl Starting {
     }
 }
 
-/// Looks for traces in one file.
+/// Looks for traces in files.
 struct Finder {
     asker: Asker,
-    file: IndexedFile,
-    units: Vec<ChunkTable>,
+    /// With the places of their units' columns.
+    files: Vec<(IndexedFile, Vec<ChunkTable>)>,
     search: Arc<TraceSearch>,
 }
 
 impl Finder {
     /// The spans of these blocks that meet the conditions, or may.
-    async fn candidates(self: &Arc<Self>, mut blocks: Vec<BlockEntry>) -> Result<Vec<Match>> {
-        blocks.sort_unstable_by_key(|block| block.place.start);
-        let joins = |a: &BlockEntry, b: &BlockEntry| {
-            a.place.end == b.place.start && a.place.start / MAX_READ_BYTES == b.place.start / MAX_READ_BYTES
+    async fn candidates(self: &Arc<Self>, mut blocks: Vec<(usize, BlockEntry)>) -> Result<Vec<Candidate>> {
+        blocks.sort_unstable_by_key(|(file, block)| (*file, block.place.start));
+        let joins = |(a_file, a): &(usize, BlockEntry), (b_file, b): &(usize, BlockEntry)| {
+            a_file == b_file
+                && a.place.end == b.place.start
+                && a.place.start / MAX_READ_BYTES == b.place.start / MAX_READ_BYTES
         };
-        let of_run = |run: &[BlockEntry]| {
+        let of_run = |run: &[(usize, BlockEntry)]| {
             let (finder, run) = (Arc::clone(self), run.to_vec());
             fetch::spawned(async move { finder.candidates_of_run(&run).await })
         };
         let tasks: Vec<_> = blocks.chunk_by(joins).map(of_run).collect();
-        let found: Vec<Vec<Match>> =
+        let found: Vec<Vec<Candidate>> =
             stream::iter(tasks).buffer_unordered(CONCURRENT_READS).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// As [`Finder::candidates`], of blocks that lie end to end.
-    async fn candidates_of_run(&self, run: &[BlockEntry]) -> Result<Vec<Match>> {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(Vec::new()) };
-        let mut bytes = self.asker.range(&self.file, first.place.start..last.place.end).await?;
-        let mut matches = Vec::new();
-        for entry in run {
+    /// As [`Finder::candidates`], of blocks that lie end to end in one file.
+    async fn candidates_of_run(&self, run: &[(usize, BlockEntry)]) -> Result<Vec<Candidate>> {
+        let (Some((at, first)), Some((_, last))) = (run.first(), run.last()) else { return Ok(Vec::new()) };
+        let file = &self.files[*at].0;
+        let mut bytes = self.asker.range(file, first.place.start..last.place.end).await?;
+        let mut candidates = Vec::new();
+        for (_, entry) in run {
             let len = (entry.place.end - entry.place.start) as usize;
             let block = bytes.split_to(len.min(bytes.len()));
             let found = Block::open(entry, &block).and_then(|block| block.matches(&self.search));
-            matches.extend(found.map_err(|err| self.file.corrupt(err))?);
+            let found = found.map_err(|err| file.corrupt(err))?;
+            candidates.extend(found.into_iter().map(|span| Candidate { file: *at, span }));
         }
-        Ok(matches)
+        Ok(candidates)
     }
 
-    /// Adds the traces of candidates, which are given newest first, as far as the newest may need them.
-    async fn resolve(self: &Arc<Self>, candidates: &[Match], found: &mut Found) -> Result<()> {
-        // The newest alone, in the hope that each is a trace of its own.
-        let (now, mut rest) = candidates.split_at(self.search.limit.min(candidates.len()));
-        self.resolve_units(by_unit(now), found).await?;
-        // As many more, while most suffice.
-        while let Some(next) = rest.first()
-            && found.n_newer_than(Some(next.start_us)) * 2 > self.search.limit
+    /// Adds the traces of candidates, which are given newest first, as far as the newest may need them, and gives back the
+    /// others.
+    async fn resolve(
+        self: &Arc<Self>,
+        mut candidates: Vec<Candidate>,
+        found: &mut Found<'_>,
+    ) -> Result<Vec<Candidate>> {
+        // The newest alone, in the hope that each is a trace of its own; as many more, while most suffice.
+        let mut is_first = true;
+        while let Some(next) = candidates.first()
+            && (is_first || found.newest.n_newer_than(next.start_ns()) * 2 > self.search.limit)
         {
-            if found.n_newer_than(Some(next.start_us)) >= self.search.limit {
-                return Ok(());
+            if found.newest.is_enough(next.start_ns()) {
+                return Ok(candidates);
             }
-            let (now, later) = rest.split_at(self.search.limit.min(rest.len()));
-            self.resolve_units(by_unit(now), found).await?;
-            rest = later;
+            let later = candidates.split_off(self.search.limit.min(candidates.len()));
+            self.resolve_units(by_unit(candidates), found).await?;
+            candidates = later;
+            is_first = false;
         }
         // Then unit by unit.
-        let mut units = by_unit(rest);
+        let mut units = by_unit(candidates);
         let mut n_units = CONCURRENT_READS;
         while let Some(next) = units.first().and_then(|unit| unit.first())
-            && found.n_newer_than(Some(next.start_us)) < self.search.limit
+            && !found.newest.is_enough(next.start_ns())
         {
             let later = units.split_off(n_units.min(units.len()));
             self.resolve_units(units, found).await?;
             units = later;
             n_units *= 2;
         }
-        Ok(())
+        let mut left: Vec<Candidate> = units.into_iter().flatten().collect();
+        left.sort_unstable_by_key(Candidate::newest_first);
+        Ok(left)
     }
 
-    async fn resolve_units(self: &Arc<Self>, units: Vec<Vec<Match>>, found: &mut Found) -> Result<()> {
-        let of_unit = |candidates: Vec<Match>| {
+    async fn resolve_units(
+        self: &Arc<Self>,
+        units: Vec<Vec<Candidate>>,
+        found: &mut Found<'_>,
+    ) -> Result<()> {
+        let of_unit = |candidates: Vec<Candidate>| {
             let finder = Arc::clone(self);
             fetch::spawned(async move { finder.traces_of_unit(&candidates).await })
         };
         let tasks: Vec<_> = units.into_iter().map(of_unit).collect();
         let mut traces = stream::iter(tasks).buffer_unordered(CONCURRENT_READS);
-        while let Some(of_unit) = traces.try_next().await? {
+        while let Some((file, of_unit)) = traces.try_next().await? {
             for trace in of_unit {
-                found.add(trace);
+                found.add(file, trace);
             }
         }
         Ok(())
     }
 
-    /// Traces and starts of the candidates of one unit that meet the conditions.
-    async fn traces_of_unit(&self, candidates: &[Match]) -> Result<Vec<(TraceId, i64)>> {
-        let Some(table) = candidates.first().and_then(|first| self.units.get(first.unit as usize)) else {
-            return Err(self.file.corrupt(Invalid("block names a unit that is not there")));
-        };
+    /// Traces and starts, in microseconds, of the candidates of one unit that meet the conditions; of which file they are.
+    async fn traces_of_unit(&self, candidates: &[Candidate]) -> Result<(usize, Vec<(TraceId, i64)>)> {
+        let Some(first) = candidates.first() else { return Ok((0, Vec::new())) };
+        let (file, units) = &self.files[first.file];
+        let corrupt = |err| file.corrupt(err);
+        let table = units.get(first.span.unit as usize);
+        let table = table.ok_or_else(|| corrupt(Invalid("block names a unit that is not there")))?;
         let mut starting = Starting::of(candidates);
         let narrow = const { Projection::of(&[column::TRACE_ID, column::START_TIME]) };
         // Where doubts are foreseen, all is read at once: a store that is far away is asked once.
-        let is_clear = candidates.iter().all(|candidate| candidate.is_certain);
+        let is_clear = candidates.iter().all(|candidate| candidate.span.is_certain);
         let read = if is_clear { narrow } else { narrow.and(self.of_conditions()) };
-        let parts = self.asker.parts(&self.file, table, read).await?;
-        let corrupt = |err| self.file.corrupt(err);
+        let parts = self.asker.parts(file, table, read).await?;
         let starts_ns = spans::starts(table, &parts).map_err(corrupt)?;
         let rows = starting.rows(&starts_ns);
         let start_of = |row: u32| start_us(starts_ns[row as usize]);
         let (mut rows, mut doubtful): (Vec<u32>, Vec<u32>) =
             rows.into_iter().partition(|&row| starting.is_certain(start_of(row)));
         if !doubtful.is_empty() {
-            let more = if is_clear {
-                &self.asker.parts(&self.file, table, self.of_conditions()).await?
-            } else {
-                &parts
-            };
+            let more =
+                if is_clear { &self.asker.parts(file, table, self.of_conditions()).await? } else { &parts };
             self.retain_matching(table, more, &starts_ns, &mut doubtful).map_err(corrupt)?;
             rows.append(&mut doubtful);
         }
         let traces = spans::traces_of(table, &parts, &rows).map_err(corrupt)?;
-        Ok(traces.into_iter().zip(rows.into_iter().map(start_of)).collect())
+        Ok((first.file, traces.into_iter().zip(rows.into_iter().map(start_of)).collect()))
     }
 
     /// The columns that the conditions need.
