@@ -393,21 +393,22 @@ impl AttributeColumns {
     /// Keeps the first `len` entries; dictionaries keep their strings.
     pub(crate) fn truncate(&mut self, len: usize) {
         // Only the dropped tail is looked at: many dropped rows must not cost a walk over all entries each.
-        let tail = &self.kind[len..];
-        let dropped = |kind: ValueKind| tail.iter().filter(|&&other| other == kind).count();
-        let strings = self.string.rows.len() - dropped(ValueKind::String);
-        let ints = self.int.len() - dropped(ValueKind::Int);
-        let doubles = self.double.len() - dropped(ValueKind::Double);
-        let bools = self.bool.len() - dropped(ValueKind::Bool);
-        let jsons = self.json.rows.len() - dropped(ValueKind::Json);
+        let mut left = [0; N_KINDS];
+        if len > 0 {
+            left = self.n_of_kinds();
+            for &kind in &self.kind[len..] {
+                left[kind as usize] -= u32::from(kind != ValueKind::Empty);
+            }
+        }
+        let n = |kind: ValueKind| left[kind as usize] as usize;
         self.key.rows.truncate(len);
         self.kind.truncate(len);
         self.slot.truncate(len);
-        self.string.rows.truncate(strings);
-        self.int.truncate(ints);
-        self.double.truncate(doubles);
-        self.bool.truncate(bools);
-        self.json.rows.truncate(jsons);
+        self.string.rows.truncate(n(ValueKind::String));
+        self.int.truncate(n(ValueKind::Int));
+        self.double.truncate(n(ValueKind::Double));
+        self.bool.truncate(n(ValueKind::Bool));
+        self.json.rows.truncate(n(ValueKind::Json));
     }
 }
 

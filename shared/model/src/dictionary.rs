@@ -52,6 +52,15 @@ impl Dictionary {
         Self { text: String::with_capacity(n_bytes), ends: Vec::with_capacity(n_strings), ..Self::default() }
     }
 
+    /// The strings that lie end to end in `text`, each up to the next of `ends`, as those of
+    /// [`Dictionary::push_unindexed`]; `None` if one is not UTF-8. `ends` ascend to the text's length.
+    pub fn of_utf8(text: Vec<u8>, ends: Vec<u32>) -> Option<Self> {
+        // Together, because short ones take as long as long ones: cut between two characters, they are UTF-8 if the whole is.
+        let text = String::from_utf8(text).ok()?;
+        let are_cut_well = ends.iter().all(|&end| text.is_char_boundary(end as usize));
+        are_cut_well.then(|| Self { text, ends, ..Self::default() })
+    }
+
     /// How many strings there are.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -78,6 +87,12 @@ impl Dictionary {
         &self.text[self.range(position)]
     }
 
+    /// The bytes of the string at `position`, which is not looked at.
+    #[inline]
+    pub fn len_of(&self, position: u32) -> usize {
+        self.range(position).len()
+    }
+
     /// The strings in the order of their positions.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         (0..self.ends.len() as u32).map(|position| self.get(position))
@@ -92,9 +107,9 @@ impl Dictionary {
         is_used
     }
 
-    /// The position of `value`, by looking at each string.
+    /// The position of `value`, by looking at each string of its length.
     pub fn find(&self, value: &str) -> Option<u32> {
-        self.iter().position(|candidate| candidate == value).map(|position| position as u32)
+        (0..self.len() as u32).find(|&position| self.is(position, value.as_bytes()))
     }
 
     /// Whether the string at `position` is `value`.
@@ -214,11 +229,16 @@ impl DictColumn {
         self.dictionary.get(self.rows[row])
     }
 
+    /// Whether the string of `row` is empty.
+    pub fn is_empty_at(&self, row: usize) -> bool {
+        self.dictionary.len_of(self.rows[row]) == 0
+    }
+
     /// The bytes of the strings that rows have, each counted once.
     pub fn used_text_bytes(&self) -> usize {
         let is_used = self.dictionary.used_by(&self.rows);
-        let used = self.dictionary.iter().zip(is_used).filter(|&(_, is_used)| is_used);
-        used.map(|(string, _)| string.len()).sum()
+        let used = (0..).zip(is_used).filter(|&(_, is_used)| is_used);
+        used.map(|(position, _)| self.dictionary.len_of(position)).sum()
     }
 
     /// Forgets the dictionary of a column without rows if it has become large.
@@ -263,6 +283,20 @@ mod tests {
         assert!(dictionary.intern_utf8(b"\xff").is_err());
         assert_eq!(dictionary.intern_utf8(b"new"), Ok(1));
         assert_eq!(dictionary.intern("new"), 1);
+    }
+
+    #[test]
+    fn strings_that_lie_end_to_end_are_each_utf8() {
+        let text = "aé€".as_bytes().to_vec();
+        let dictionary = Dictionary::of_utf8(text.clone(), vec![1, 1, 3, 6]).expect("UTF-8");
+        assert_eq!(dictionary.iter().collect::<Vec<_>>(), ["a", "", "é", "€"]);
+        assert_eq!(
+            (dictionary.find(""), dictionary.find("é"), dictionary.find("b")),
+            (Some(1), Some(2), None)
+        );
+        assert_eq!((0..4).map(|position| dictionary.len_of(position)).collect::<Vec<_>>(), [1, 0, 2, 3]);
+        assert!(Dictionary::of_utf8(text, vec![1, 2, 6]).is_none(), "cut within a character");
+        assert!(Dictionary::of_utf8(b"a\xff".to_vec(), vec![1, 2]).is_none());
     }
 
     #[test]

@@ -61,9 +61,19 @@ impl Positions {
 
     /// Appends the texts of some entries.
     #[inline]
-    fn extend(&mut self, from: &DictColumn, entries: impl Iterator<Item = usize>, into: &mut DictColumn) {
+    fn extend(
+        &mut self,
+        from: &DictColumn,
+        entries: impl ExactSizeIterator<Item = usize>,
+        into: &mut DictColumn,
+    ) {
         self.begin(&from.dictionary, &into.dictionary);
         let DictColumn { dictionary, rows } = into;
+        if from.dictionary.len() == 1 && entries.len() > 0 {
+            let only = self.of(&from.dictionary, 0, dictionary);
+            rows.extend(std::iter::repeat_n(only, entries.len()));
+            return;
+        }
         rows.extend(entries.map(|entry| self.of(&from.dictionary, from.rows[entry], dictionary)));
     }
 }
@@ -90,7 +100,7 @@ impl OriginTransfer {
     }
 }
 
-fn each(rows: &[u32]) -> impl Iterator<Item = usize> {
+fn each(rows: &[u32]) -> impl ExactSizeIterator<Item = usize> {
     rows.iter().map(|&row| row as usize)
 }
 

@@ -43,16 +43,16 @@ pub fn write_positions(out: &mut Vec<u8>, positions: impl ExactSizeIterator<Item
     let padding = count.next_multiple_of(8) - count;
     match width {
         8 => out.extend(positions.map(|position| position as u8)),
-        16 => {
-            out.reserve(2 * count);
-            positions.for_each(|position| out.extend_from_slice(&(position as u16).to_le_bytes()));
-        }
-        _ => {
-            out.reserve(4 * count);
-            positions.for_each(|position| out.extend_from_slice(&position.to_le_bytes()));
-        }
+        16 => write_words(out, positions.map(|position| (position as u16).to_le_bytes())),
+        _ => write_words(out, positions.map(u32::to_le_bytes)),
     }
     out.resize(out.len() + padding * usize::from(width / 8), 0);
+}
+
+fn write_words<const N: usize>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item = [u8; N]>) {
+    let at = out.len();
+    out.resize(at + N * words.len(), 0);
+    out[at..].as_chunks_mut().0.iter_mut().zip(words).for_each(|(place, word)| *place = word);
 }
 
 /// Appends levels of one or two bits with the four bytes of length that data pages put in front.

@@ -490,6 +490,12 @@ impl Pages {
         Ok(positions)
     }
 
+    /// The position that all values have, if they are written as one run.
+    fn constant_position(&self) -> Option<usize> {
+        let (&width, values) = self.values().split_first().filter(|(width, _)| **width <= 32)?;
+        hybrid::constant(values, width, self.n_in_all).map(|position| position as usize)
+    }
+
     fn packed_positions(&self, values: &[u8], width: u8) -> Result<Vec<u32>, Invalid> {
         let wanted = self.n_before..self.n_before + self.n_values;
         match (width, hybrid::packed(values, width, self.n_in_all)) {
@@ -544,11 +550,13 @@ impl Pages {
     fn dictionary(&self) -> Result<Dictionary, Invalid> {
         let mut rest = self.dictionary.as_slice();
         let n_strings = self.n_distinct.min(rest.len() / 4);
-        let mut dictionary = Dictionary::with_capacity(n_strings, rest.len() - 4 * n_strings);
+        let mut ends = Vec::with_capacity(n_strings);
+        let mut text = Vec::with_capacity(rest.len() - 4 * n_strings);
         for _ in 0..self.n_distinct {
-            dictionary.push_unindexed(read_plain_string(&mut rest)?);
+            text.extend_from_slice(take_plain_string(&mut rest)?);
+            ends.push(text.len() as u32);
         }
-        Ok(dictionary)
+        Dictionary::of_utf8(text, ends).ok_or(Invalid("string is not UTF-8"))
     }
 
     /// As [`Pages::strings`], where few of the distinct strings are needed.
@@ -692,8 +700,7 @@ impl Pages {
             skip_plain_string(&mut rest)?;
         }
         for _ in 0..self.n_values {
-            let len: [u8; 4] = take(&mut rest, 4)?.try_into().expect("invariant: as many taken");
-            blobs.push(take(&mut rest, u32::from_le_bytes(len) as usize)?);
+            blobs.push(take_plain_string(&mut rest)?);
         }
         Ok(blobs)
     }
@@ -724,6 +731,9 @@ impl Pages {
             }
             encoding::RLE_DICTIONARY => {
                 let distinct = all(&self.dictionary, self.n_distinct)?;
+                if let Some(only) = self.constant_position().and_then(|position| distinct.get(position)) {
+                    return Ok(vec![*only; self.n_values]);
+                }
                 Ok(self.positions()?.into_iter().map(|position| distinct[position as usize]).collect())
             }
             _ => Err(Invalid("values have an unexpected encoding")),
@@ -746,9 +756,13 @@ pub fn find_plain_string(mut page: &[u8], wanted: &str) -> Option<u32> {
 }
 
 fn skip_plain_string(rest: &mut &[u8]) -> Result<(), Invalid> {
-    let len: [u8; 4] = take(rest, 4)?.try_into().expect("invariant: as many taken");
-    take(rest, u32::from_le_bytes(len) as usize)?;
+    take_plain_string(rest)?;
     Ok(())
+}
+
+fn take_plain_string<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Invalid> {
+    let len: [u8; 4] = take(rest, 4)?.try_into().expect("invariant: as many taken");
+    take(rest, u32::from_le_bytes(len) as usize)
 }
 
 /// Takes a string with its length in front off the front of `rest`.
@@ -756,7 +770,5 @@ fn skip_plain_string(rest: &mut &[u8]) -> Result<(), Invalid> {
 /// # Errors
 /// It is cut off, or not UTF-8.
 pub fn read_plain_string<'a>(rest: &mut &'a [u8]) -> Result<&'a str, Invalid> {
-    let len: [u8; 4] = take(rest, 4)?.try_into().expect("invariant: as many taken");
-    let bytes = take(rest, u32::from_le_bytes(len) as usize)?;
-    std::str::from_utf8(bytes).map_err(|_| Invalid("string is not UTF-8"))
+    std::str::from_utf8(take_plain_string(rest)?).map_err(|_| Invalid("string is not UTF-8"))
 }

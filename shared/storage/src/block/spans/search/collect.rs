@@ -42,8 +42,8 @@ pub(super) struct Row {
     pub(super) shape: u32,
     pub(super) resource: u32,
     pub(super) keys: u32,
-    /// Behind its last value.
-    pub(super) end: u32,
+    /// Its first value; it has as many as keys.
+    first_value: u32,
     pub(super) unit: u8,
     pub(super) duration: u8,
 }
@@ -77,6 +77,11 @@ impl ValueId {
     fn new(form: u32, place: u32) -> Self {
         Self(place << 3 | form)
     }
+
+    /// Whether it is a text that is too long to be listed.
+    pub(super) fn is_long(self) -> bool {
+        matches!(self.0 & 7, Self::LONG_STRING | Self::LONG_JSON)
+    }
 }
 
 /// Distinct texts and numbers of a segment.
@@ -85,6 +90,8 @@ pub(super) struct Values {
     pub(super) texts: Dictionary,
     numbers: Vec<u64>,
     places: FastMap<u64, u32>,
+    /// Places of numbers that came last, by eight bits of their hash.
+    last: Vec<u32>,
 }
 
 impl Values {
@@ -95,11 +102,17 @@ impl Values {
     }
 
     fn number(&mut self, bits: u64) -> u32 {
+        // Numbers are few or their own: the few are found without the map.
+        let last = &mut self.last[(bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize];
+        if self.numbers.get(*last as usize) == Some(&bits) {
+            return *last;
+        }
         let next = self.numbers.len() as u32;
         let place = *self.places.entry(bits).or_insert(next);
         if place == next {
             self.numbers.push(bits);
         }
+        *last = place;
         place
     }
 
@@ -211,6 +224,7 @@ impl KnownTexts {
 const N_LAST_SHAPES: usize = 1 << 10;
 
 /// A segment that is being filled.
+#[derive(Default)]
 pub(super) struct Segment {
     pub(super) first_unit: u32,
     n_units: u32,
@@ -221,7 +235,7 @@ pub(super) struct Segment {
     pub(super) shapes: Vec<Shape>,
     places: FastMap<Shape, u32>,
     /// Places of shapes that came last, by the lowest bits of their names: spans of one name are mostly alike.
-    last_shapes: Box<[u32]>,
+    last_shapes: Vec<u32>,
     /// By shape the place of the keys that came last.
     last_keys: Vec<u32>,
     pub(super) rows: Vec<Row>,
@@ -239,62 +253,13 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    fn new() -> Self {
-        Self {
-            first_unit: 0,
-            n_units: 0,
-            services: Dictionary::default(),
-            resources: Dictionary::default(),
-            values: Values::default(),
-            shapes: Vec::new(),
-            places: FastMap::default(),
-            last_shapes: vec![UNKNOWN; N_LAST_SHAPES].into(),
-            last_keys: Vec::new(),
-            rows: Vec::new(),
-            keys: Vec::new(),
-            places_of_keys: FastMap::default(),
-            n_listed_keys: 0,
-            attributes: Vec::new(),
-            known: KnownTexts::default(),
-            own_keys: Vec::new(),
-        }
-    }
-
-    /// Makes it an empty one whose first unit has this number; it keeps its room.
+    /// Makes it an empty one whose first unit has this number. What is large keeps its room.
     fn clear(&mut self, first_unit: u32) {
-        let Self {
-            first_unit: own_first_unit,
-            n_units,
-            services,
-            resources,
-            values,
-            shapes,
-            places,
-            last_shapes,
-            last_keys,
-            rows,
-            keys,
-            places_of_keys,
-            n_listed_keys,
-            attributes,
-            known,
-            own_keys,
-        } = self;
-        *own_first_unit = first_unit;
-        (*n_units, *n_listed_keys) = (0, 0);
-        *services = Dictionary::default();
-        *resources = Dictionary::default();
+        let Self { mut values, mut rows, mut attributes, .. } = std::mem::take(self);
         values.clear();
-        shapes.clear();
-        places.clear();
-        last_shapes.fill(UNKNOWN);
-        last_keys.clear();
         rows.clear();
-        keys.clear();
-        places_of_keys.clear();
         attributes.clear();
-        *known = KnownTexts::default();
-        own_keys.clear();
+        *self = Self { first_unit, values, rows, attributes, ..Self::default() };
     }
 
     fn is_full(&self) -> bool {
@@ -304,10 +269,11 @@ impl Segment {
             || self.values.texts.text_bytes() + self.resources.text_bytes() >= SEGMENT_TEXT_BYTES
     }
 
-    /// The values of a row, in the order of its keys.
-    pub(super) fn values_of(&self, row: usize) -> &[ValueId] {
-        let start = if row == 0 { 0 } else { self.rows[row - 1].end as usize };
-        &self.attributes[start..self.rows[row].end as usize]
+    /// The keys of a row's attributes, and the value of each.
+    pub(super) fn attributes_of(&self, row: &Row) -> (&[u32], &[ValueId]) {
+        let keys = &self.keys[row.keys as usize];
+        let first = row.first_value as usize;
+        (keys, &self.attributes[first..first + keys.len()])
     }
 
     /// The place of the row's keys among those of all rows.
@@ -354,9 +320,11 @@ impl Segment {
         self.n_units += 1;
         let SpanColumns { origins, attributes, events, .. } = columns;
         self.known.begin(columns);
+        self.last_shapes.resize(N_LAST_SHAPES, UNKNOWN);
+        self.values.last.resize(1 << 8, UNKNOWN);
         self.attributes.reserve(attributes.kind.len());
         for row in 0..columns.len() {
-            let is_there = |column: &DictColumn| !column.get(row).is_empty();
+            let is_there = |column: &DictColumn| !column.is_empty_at(row);
             let shape = Shape {
                 name: self.known.name.of(&columns.name, row, &mut self.values.texts),
                 scope_name: self.known.scope_name.of(&origins.scope_name, row, &mut self.values.texts),
@@ -372,6 +340,7 @@ impl Segment {
             };
             let shape = self.shape(shape);
             self.own_keys.clear();
+            let first_value = self.attributes.len() as u32;
             for entry in attributes.entries(row) {
                 let (known, values) = (&mut self.known, &mut self.values);
                 self.own_keys.push(known.key.of(&attributes.key, entry, &mut values.texts));
@@ -407,7 +376,7 @@ impl Segment {
                 shape,
                 resource: self.known.resource.of(&origins.resource, row, &mut self.resources),
                 keys,
-                end: self.attributes.len() as u32,
+                first_value,
                 unit,
                 duration: duration_code(columns.duration_ns[row]),
             };
@@ -416,8 +385,8 @@ impl Segment {
     }
 
     /// Whether some of these rows is an error.
-    pub(super) fn has_errors(&self, rows: &[u32]) -> bool {
-        rows.iter().any(|&row| self.shapes[self.rows[row as usize].shape as usize].status == STATUS_ERROR)
+    pub(super) fn has_errors(&self, rows: &[Row]) -> bool {
+        rows.iter().any(|row| self.shapes[row.shape as usize].status == STATUS_ERROR)
     }
 }
 
@@ -456,7 +425,7 @@ pub(in crate::block::spans) struct Collector {
 impl Collector {
     pub(in crate::block::spans) fn new(zstd_level: i32) -> Self {
         Self {
-            segment: Segment::new(),
+            segment: Segment::default(),
             writer: BlockWriter::new(zstd_level),
             n_units: 0,
             services: Vec::new(),

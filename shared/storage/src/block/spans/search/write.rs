@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use super::collect::{Found, Segment, ValueId};
+use super::collect::{Found, Row, Segment, ValueId};
 use super::{
     BLOCK_ROWS, BlockEntry, KEY_RATE_BITS, MAX_KEYS, MAX_LISTED_VALUES, OWN_BLOCK_ROWS, VALUE_RATE_BITS,
     kind, write_section,
@@ -80,34 +80,34 @@ impl BlockWriter {
         let n_blocks = rows.len().div_ceil(BLOCK_ROWS).max(1);
         for rows in rows.chunks(rows.len().div_ceil(n_blocks).max(1)) {
             let start = self.out.len() as u64;
-            self.write_block(segment, rows);
-            let row = |at: usize| &segment.rows[rows[at] as usize];
-            let durations = rows.iter().map(|&row| segment.rows[row as usize].duration);
+            // Copied side by side: they lie anywhere in the segment, and are looked at many times.
+            let mut rows: Vec<Row> = rows.iter().map(|&row| segment.rows[row as usize]).collect();
+            let (min_start_us, max_start_us) = (rows[0].start_us, rows[rows.len() - 1].start_us);
+            self.write_block(segment, &mut rows);
+            let durations = rows.iter().map(|row| row.duration);
             blocks.push(BlockEntry {
-                service: segment.services.get(row(0).service).to_owned(),
+                service: segment.services.get(rows[0].service).to_owned(),
                 place: start..self.out.len() as u64,
                 first_unit: segment.first_unit,
                 rows: rows.len(),
-                min_start_us: row(0).start_us,
-                max_start_us: row(rows.len() - 1).start_us,
+                min_start_us,
+                max_start_us,
                 durations: (durations.clone().min().unwrap_or(0), durations.max().unwrap_or(0)),
-                has_errors: segment.has_errors(rows),
+                has_errors: segment.has_errors(&rows),
             });
         }
     }
 
-    fn write_block(&mut self, segment: &Segment, rows: &[u32]) {
+    fn write_block(&mut self, segment: &Segment, rows: &mut [Row]) {
         // Spans of one shape have the same keys, whose codes then are runs.
-        let mut rows = rows.to_vec();
-        rows.sort_by_key(|&row| segment.rows[row as usize].shape);
-        let of = |row: &u32| &segment.rows[*row as usize];
+        rows.sort_by_key(|row| row.shape);
         let mut starts = Vec::new();
-        ints::write(&mut starts, &rows.iter().map(|row| of(row).start_us).collect::<Vec<_>>());
+        ints::write(&mut starts, &rows.iter().map(|row| row.start_us).collect::<Vec<_>>());
         self.frame(&starts);
-        self.codes(256, rows.iter().map(|row| of(row).unit.into()));
-        self.codes(256, rows.iter().map(|row| of(row).duration.into()));
+        self.codes(256, rows.iter().map(|row| row.unit.into()));
+        self.codes(256, rows.iter().map(|row| row.duration.into()));
 
-        let (shapes, codes) = numbered(rows.iter().map(|row| of(row).shape));
+        let (shapes, codes) = numbered(rows.iter().map(|row| row.shape));
         let mut listed = Vec::new();
         for &shape in &shapes {
             let shape = &segment.shapes[shape as usize];
@@ -121,21 +121,21 @@ impl BlockWriter {
         self.frame(&listed);
         self.codes(shapes.len(), codes.into_iter());
 
-        let (resources, codes) = numbered(rows.iter().map(|row| of(row).resource));
+        let (resources, codes) = numbered(rows.iter().map(|row| row.resource));
         listed.clear();
         for &resource in &resources {
             write_section(&mut listed, segment.resources.get(resource).as_bytes());
         }
         self.frame(&listed);
         self.codes(resources.len(), codes.into_iter());
-        self.attributes(segment, &rows);
+        self.attributes(segment, rows);
     }
 
-    fn attributes(&mut self, segment: &Segment, rows: &[u32]) {
+    fn attributes(&mut self, segment: &Segment, rows: &[Row]) {
         // How many spans have these keys in this order.
         let mut of_keys: Vec<u32> = vec![0; segment.keys.len()];
-        for &row in rows {
-            of_keys[segment.rows[row as usize].keys as usize] += 1;
+        for row in rows {
+            of_keys[row.keys as usize] += 1;
         }
         // By position among the texts: how many spans have the key, then the place of its column.
         let mut of_key: Vec<u32> = vec![0; segment.values.texts.len()];
@@ -160,17 +160,16 @@ impl BlockWriter {
         for (place, &(_, key)) in (0..).zip(&keys) {
             of_key[key as usize] = place;
         }
-        for (at, &row) in rows.iter().enumerate() {
-            let keys = &segment.keys[segment.rows[row as usize].keys as usize];
-            for (key, value) in keys.iter().zip(segment.values_of(row as usize)) {
+        for (at, row) in rows.iter().enumerate() {
+            let (keys, values) = segment.attributes_of(row);
+            for (key, value) in keys.iter().zip(values) {
                 if let Some(column) = columns.get_mut(of_key[*key as usize] as usize) {
                     column.push(at, *value);
                 }
             }
         }
         for column in &mut columns {
-            let is_long = |&value: &ValueId| !matches!(segment.values.get(value), Found::Value(_));
-            column.is_listed = column.is_listed && !column.values.iter().any(is_long);
+            column.is_listed = column.is_listed && !column.values.iter().any(|value| value.is_long());
         }
         for (column, (_, key)) in columns.iter().zip(keys) {
             write_section(&mut self.out, segment.values.texts.get(key).as_bytes());
