@@ -136,8 +136,10 @@ async fn merge_into(
         }
         let has_more = merge.write(&mut writer, job.target_bytes as usize);
         if writer.len() as u64 >= job.target_bytes {
-            let full = std::mem::replace(&mut writer, new_writer());
+            // The room of the next file is taken when that of this one is free again.
+            let full = std::mem::replace(&mut writer, SpanWriter::new(Job::zstd_level(window)));
             close(job, window, full, merged).await?;
+            writer = new_writer();
         }
         if !has_more && merge.starved().is_none() {
             break;
