@@ -47,11 +47,6 @@ fn spread(short: u32) -> u64 {
 }
 
 impl Dictionary {
-    /// An empty one with room for strings of so many bytes together, to be filled by [`Dictionary::push_unindexed`].
-    pub fn with_capacity(n_strings: usize, n_bytes: usize) -> Self {
-        Self { text: String::with_capacity(n_bytes), ends: Vec::with_capacity(n_strings), ..Self::default() }
-    }
-
     /// The strings that lie end to end in `text`, each up to the next of `ends`, as those of
     /// [`Dictionary::push_unindexed`]; `None` if one is not UTF-8. `ends` ascend to the text's length.
     pub fn of_utf8(text: Vec<u8>, ends: Vec<u32>) -> Option<Self> {

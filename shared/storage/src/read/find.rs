@@ -52,14 +52,16 @@ impl Matches {
     pub fn newest_of(found: impl IntoIterator<Item = Hit>, limit: usize) -> Self {
         let mut newest = Newest::new(limit);
         newest.add(found);
-        Self { hits: newest.into_hits().into(), limit, above_ns: None }
+        Self::down_to(newest, None)
     }
 
-    /// As [`Matches::newest_of`], where spans that start at `next_ns` or before were not all looked at.
-    pub(super) fn down_to(found: impl IntoIterator<Item = Hit>, limit: usize, next_ns: Option<i64>) -> Self {
-        let is_known = |hit: &Hit| next_ns.is_none_or(|next_ns| hit.1 > next_ns);
-        let matches = Self::newest_of(found.into_iter().filter(is_known), limit);
-        Self { above_ns: next_ns.filter(|_| matches.hits.len() < limit), ..matches }
+    /// What was found, where spans that start at `next_ns` or before were not all looked at.
+    pub(super) fn down_to(found: Newest, next_ns: Option<i64>) -> Self {
+        let limit = found.limit;
+        let mut hits = found.into_hits();
+        hits.retain(|hit| next_ns.is_none_or(|next_ns| hit.1 > next_ns));
+        let above_ns = next_ns.filter(|_| hits.len() < limit);
+        Self { hits: hits.into(), limit, above_ns }
     }
 
     /// Whether these tell the newest `limit` traces, or all that are newer than some time.

@@ -75,7 +75,8 @@ pub(super) async fn newest_matches(
         files.push((opened.file, opened.units));
     }
     blocks.sort_unstable_by_key(|(_, block)| Reverse(block.max_start_us));
-    let mut found = Found { newest, by_file: vec![HashMap::new(); files.len()] };
+    let by_file = files.iter().map(|_| Newest::new(search.limit)).collect();
+    let mut found = Found { newest, by_file };
     let finder = Arc::new(Finder { asker: asker.clone(), files, search: Arc::clone(search) });
     let mut candidates: Vec<Candidate> = Vec::new();
     let mut n_blocks = FIRST_BLOCKS;
@@ -100,8 +101,12 @@ pub(super) async fn newest_matches(
     for (file, start_us) in left.chain(blocks.iter().map(|(file, block)| (*file, block.max_start_us))) {
         next_ns[file] = next_ns[file].max(Some(place_of_us(start_us)));
     }
-    let of_file = |(hits, next_ns)| Matches::down_to(hits, search.limit, next_ns);
-    Ok(found.by_file.into_iter().zip(next_ns).map(of_file).collect())
+    Ok(found
+        .by_file
+        .into_iter()
+        .zip(next_ns)
+        .map(|(found, next_ns)| Matches::down_to(found, next_ns))
+        .collect())
 }
 
 /// Where the units' columns and the blocks of a file are.
@@ -118,19 +123,18 @@ async fn directories(
     Ok((units, read_directory(search, merged.directory.start).map_err(corrupt)?))
 }
 
-/// The newest span of each trace that was found, ns.
+/// The traces that were found.
 struct Found<'a> {
     /// Of all files, those too that were looked at before.
     newest: &'a mut Newest,
-    by_file: Vec<HashMap<TraceId, i64>>,
+    by_file: Vec<Newest>,
 }
 
 impl Found<'_> {
     fn add(&mut self, file: usize, (trace_id, start_us): (TraceId, i64)) {
-        let start_ns = place_of_us(start_us);
-        self.newest.add([(trace_id, start_ns)]);
-        let newest = self.by_file[file].entry(trace_id).or_insert(start_ns);
-        *newest = start_ns.max(*newest);
+        let hit = (trace_id, place_of_us(start_us));
+        self.newest.add([hit]);
+        self.by_file[file].add([hit]);
     }
 }
 
