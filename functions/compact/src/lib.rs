@@ -104,6 +104,9 @@ pub fn settings(lookup: impl Fn(&str) -> Option<String>) -> Result<Settings, con
             defaults.sampling,
             "policies such as errors;rest=10%;after=6h",
         )?,
+        dense_attributes: text("SPANDREL_DENSE_ATTRIBUTES")
+            .map(|keys| keys.split(',').map(|key| key.trim().to_owned()).collect())
+            .unwrap_or_default(),
         max_merges: parsed(text, "SPANDREL_COMPACT_MAX_MERGES", defaults.max_merges, "a number")?,
         rules: storage::compact::Rules {
             target_bytes: parsed(text, "SPANDREL_COMPACT_TARGET_BYTES", rules.target_bytes, "bytes")?,
@@ -141,6 +144,8 @@ mod tests {
         assert_eq!(retention.age_s(&tenant, model::Signal::Logs), Some(86_400));
         let sampling = of("SPANDREL_SAMPLING_POLICY", "team-a/rest=7%;after=6h").expect("policies").sampling;
         assert_eq!(sampling.of(&tenant).map(|policy| policy.rest_percent), Some(7.0));
+        let dense = of("SPANDREL_DENSE_ATTRIBUTES", "order.id, user.id").expect("keys").dense_attributes;
+        assert_eq!(dense, ["order.id", "user.id"]);
         let error = of("SPANDREL_SAMPLING_POLICY", "rest=7%").expect_err("no age");
         assert!(error.to_string().contains("SPANDREL_SAMPLING_POLICY"), "{error}");
         let error = of("SPANDREL_COMPACT_MAX_MERGES", "many").expect_err("no number");

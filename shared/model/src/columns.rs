@@ -161,7 +161,7 @@ pub(crate) fn retain_lists(ends: &mut Vec<u32>, n_entries: usize, is_kept: &[boo
 }
 
 /// Which of the typed columns holds an attribute's value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum ValueKind {
     /// No value.
@@ -343,10 +343,7 @@ impl AttributeColumns {
     /// Gives rows a text under `key`, in the place of the value that a row has there or else behind its last
     /// attribute. `texts` has one entry per row, `None` for a row that stays as it is.
     pub(crate) fn put_texts(&mut self, key: &str, texts: &[Option<String>]) {
-        let mut old = std::mem::take(self);
-        std::mem::swap(&mut self.key.dictionary, &mut old.key.dictionary);
-        std::mem::swap(&mut self.string.dictionary, &mut old.string.dictionary);
-        std::mem::swap(&mut self.json.dictionary, &mut old.json.dictionary);
+        let old = self.take_entries();
         let key = self.key.dictionary.intern(key);
         for (row, text) in texts.iter().enumerate() {
             let mut text = text.as_deref().map(|text| self.string.dictionary.intern(text));
@@ -363,9 +360,23 @@ impl AttributeColumns {
             if let Some(position) = text {
                 self.push_text_at(key, position);
             }
-            self.ends.push(self.key.len() as u32);
+            self.close_row();
         }
         self.number_slots();
+    }
+
+    /// Takes all entries out; dictionaries stay.
+    pub(crate) fn take_entries(&mut self) -> Self {
+        let mut old = std::mem::take(self);
+        std::mem::swap(&mut self.key.dictionary, &mut old.key.dictionary);
+        std::mem::swap(&mut self.string.dictionary, &mut old.string.dictionary);
+        std::mem::swap(&mut self.json.dictionary, &mut old.json.dictionary);
+        old
+    }
+
+    /// Closes a row: the attributes since the last one become its own.
+    pub(crate) fn close_row(&mut self) {
+        self.ends.push(self.key.len() as u32);
     }
 
     /// Appends a text by its position in the dictionary, without its slot.
@@ -376,7 +387,7 @@ impl AttributeColumns {
     }
 
     /// Appends an entry of columns that had the same dictionaries, without its slot.
-    fn push_entry_of(&mut self, other: &Self, entry: usize) {
+    pub(crate) fn push_entry_of(&mut self, other: &Self, entry: usize) {
         let slot = other.slot[entry] as usize;
         self.key.rows.push(other.key.rows[entry]);
         self.kind.push(other.kind[entry]);

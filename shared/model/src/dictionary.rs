@@ -82,6 +82,12 @@ impl Dictionary {
         &self.text[self.range(position)]
     }
 
+    /// The bytes of the string at `position`: cheaper than [`Dictionary::get`], which makes sure of its ends.
+    #[inline]
+    pub fn bytes_of(&self, position: u32) -> &[u8] {
+        &self.text.as_bytes()[self.range(position)]
+    }
+
     /// The bytes of the string at `position`, which is not looked at.
     #[inline]
     pub fn len_of(&self, position: u32) -> usize {
@@ -128,6 +134,19 @@ impl Dictionary {
         self.known(short, value.as_bytes()).unwrap_or_else(|| self.insert(short, value))
     }
 
+    /// As [`Dictionary::intern`] for a string of another dictionary.
+    pub fn intern_of(&mut self, other: &Self, position: u32) -> u32 {
+        let value = other.bytes_of(position);
+        let short = self.short_hash(value);
+        self.known(short, value).unwrap_or_else(|| self.insert(short, other.get(position)))
+    }
+
+    /// As [`Dictionary::push_unindexed`] for a string of another dictionary; returns its position.
+    pub fn push_of(&mut self, other: &Self, position: u32) -> u32 {
+        self.push_unindexed(other.get(position));
+        self.ends.len() as u32 - 1
+    }
+
     /// As [`Dictionary::intern`] for bytes, which are checked only if they are not there yet.
     ///
     /// # Errors
@@ -158,6 +177,23 @@ impl Dictionary {
         self.places.insert_unique(spread(short), (short, position), |&(short, _)| spread(short));
         self.push_unindexed(value);
         position
+    }
+
+    /// Appends the strings of another, as [`Dictionary::push_unindexed`] does, and returns the position of the first.
+    pub fn append_unindexed(&mut self, other: &Self) -> u32 {
+        let first = self.ends.len() as u32;
+        let start = self.text.len() as u32;
+        self.text.push_str(&other.text);
+        assert!(u32::try_from(self.text.len()).is_ok(), "invariant: decoders bound a batch below 4 GiB");
+        self.ends.extend(other.ends.iter().map(|end| start + end));
+        first
+    }
+
+    /// Becomes a new one if it has become large.
+    pub(crate) fn forget_large(&mut self) {
+        if self.len() > MAX_KEPT_STRINGS || self.text_bytes() > MAX_KEPT_TEXT_BYTES {
+            *self = Self::default();
+        }
     }
 
     /// Appends a string that [`Dictionary::intern`] will not find: for readers, whose strings are distinct already.
@@ -236,12 +272,23 @@ impl DictColumn {
         used.map(|(position, _)| self.dictionary.len_of(position)).sum()
     }
 
+    /// Forgets the strings that no row has.
+    pub(crate) fn forget_unused(&mut self) {
+        let mut places = vec![u32::MAX; self.dictionary.len()];
+        let mut used = Dictionary::default();
+        for row in &mut self.rows {
+            let place = &mut places[*row as usize];
+            if *place == u32::MAX {
+                *place = used.push_of(&self.dictionary, *row);
+            }
+            *row = *place;
+        }
+        self.dictionary = used;
+    }
+
     /// Forgets the dictionary of a column without rows if it has become large.
     pub(crate) fn forget_large(&mut self) {
-        let dictionary = &mut self.dictionary;
-        if dictionary.len() > MAX_KEPT_STRINGS || dictionary.text_bytes() > MAX_KEPT_TEXT_BYTES {
-            *dictionary = Dictionary::default();
-        }
+        self.dictionary.forget_large();
     }
 
     /// How many rows there are.

@@ -9,6 +9,7 @@
 //! - [`attribute`]: the value of an attribute and its lossless JSON text.
 //! - [`dictionary`]: strings stored once, rows that point at them.
 //! - [`spans`], [`logs`]: a batch of spans, of log records, one vector per field; [`columns`]: what both have.
+//! - [`dense`]: attributes that most spans of a file have, in columns of their own.
 //! - [`search`]: what a query asks of spans.
 //! - [`sampling`]: which spans and log records are kept, and with what weight they count then.
 //! - [`labels`], [`matcher`]: the identity of a series, and what a selector asks of it.
@@ -17,6 +18,7 @@
 
 pub mod attribute;
 pub mod columns;
+pub mod dense;
 pub mod dictionary;
 pub mod histogram;
 pub mod ids;

@@ -163,7 +163,7 @@ impl LogColumns {
         self.flags.push(record.flags);
         self.dropped_attributes_count.push(record.dropped_attributes_count);
         self.origins.push(origin);
-        self.attributes.ends.push(self.attributes.key.len() as u32);
+        self.attributes.close_row();
     }
 
     /// Keeps the first `len` rows and forgets the others and the open row; dictionaries keep their strings.

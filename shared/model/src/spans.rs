@@ -104,7 +104,7 @@ impl SpanColumns {
         self.dropped_events_count.push(span.dropped_events_count);
         self.dropped_links_count.push(span.dropped_links_count);
         self.origins.push(origin);
-        self.attributes.ends.push(self.attributes.key.len() as u32);
+        self.attributes.close_row();
         self.events.ends.push(self.events.time_ns.len() as u32);
         self.links.ends.push(self.links.trace_id.len() as u32);
     }

@@ -15,7 +15,7 @@ use crate::spans::SpanColumns;
 
 /// Where the texts of one dictionary lie in another, as far as they were moved.
 #[derive(Debug, Clone, Default)]
-struct Positions {
+pub(crate) struct Positions {
     /// The [`Dictionary::id`] of the other.
     into: u64,
     /// Counts the others.
@@ -27,7 +27,7 @@ struct Positions {
 impl Positions {
     /// Has to come before [`Positions::of`], once for as many texts as go into the same dictionary.
     #[inline]
-    fn begin(&mut self, from: &Dictionary, into: &Dictionary) {
+    pub(crate) fn begin(&mut self, from: &Dictionary, into: &Dictionary) {
         if self.into != into.id() {
             self.into = into.id();
             self.round += 1;
@@ -36,10 +36,10 @@ impl Positions {
     }
 
     #[inline]
-    fn of(&mut self, from: &Dictionary, position: u32, into: &mut Dictionary) -> u32 {
+    pub(crate) fn of(&mut self, from: &Dictionary, position: u32, into: &mut Dictionary) -> u32 {
         let moved = &mut self.moved[position as usize];
         if moved.0 != self.round {
-            *moved = (self.round, into.intern(from.get(position)));
+            *moved = (self.round, into.intern_of(from, position));
         }
         moved.1
     }
@@ -138,6 +138,10 @@ impl AttributeTransfer {
         let mut next = into.n_of_kinds();
         for row in each(rows) {
             let entries = from.entries(row);
+            if entries.is_empty() {
+                into.close_row();
+                continue;
+            }
             self.key.extend_range(&from.key, entries.clone(), &mut into.key);
             let kinds = &from.kind[entries.clone()];
             into.kind.extend_from_slice(kinds);
@@ -159,7 +163,7 @@ impl AttributeTransfer {
             into.int.extend_from_slice(&from.int[values(ValueKind::Int)]);
             into.double.extend_from_slice(&from.double[values(ValueKind::Double)]);
             into.bool.extend_from_slice(&from.bool[values(ValueKind::Bool)]);
-            into.ends.push(into.kind.len() as u32);
+            into.close_row();
         }
     }
 }

@@ -3,6 +3,7 @@
 mod spans;
 
 use bytes::Bytes;
+use model::dense::Choice;
 use model::spans::SpanFields;
 use model::{SpanColumns, SpanId, TraceId};
 use proptest::prelude::*;
@@ -125,10 +126,15 @@ fn golden_files_pin_the_layout() {
 /// A merged file of these spans, which come as two inputs.
 fn merged(inputs: [SpanColumns; 2]) -> WrittenSpans {
     let mut merge = SpanMerge::new(inputs.len());
-    for (input, columns) in inputs.into_iter().enumerate() {
-        merge.feed(input, Some(SpanRun::sorted(columns)));
+    let mut choice = Choice::default();
+    for columns in &inputs {
+        choice.count(&columns.attributes);
     }
-    let mut writer = SpanWriter::new(3);
+    let dense = choice.choose(&[]);
+    for (input, columns) in inputs.into_iter().enumerate() {
+        merge.feed(input, Some(SpanRun::sorted(columns, &dense)));
+    }
+    let mut writer = SpanWriter::new(3, dense);
     while merge.write(&mut writer, usize::MAX) || merge.starved().is_some() {
         while let Some(starved) = merge.starved() {
             merge.feed(starved, None);
@@ -141,33 +147,37 @@ fn merged(inputs: [SpanColumns; 2]) -> WrittenSpans {
 fn golden_files_pin_the_merged_layout() {
     let written = merged([spans::example(), spans::example()]);
     assert_eq!(written.descriptor.rows, spans::example().len() as u64, "equal spans are stored once");
-    spans::check_golden("spans-3.parquet", &written.bytes);
-    spans::check_golden("spans-3.item", &written.descriptor.encode());
+    spans::check_golden("spans-4.parquet", &written.bytes);
+    spans::check_golden("spans-4.item", &written.descriptor.encode());
 }
 
 #[test]
 fn merged_files_of_before_stay_readable() {
-    let golden = |name: &str| {
+    let golden = |name: String| {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
         std::fs::read(folder.join(name)).expect("golden file")
     };
-    let (item, bytes) = (golden("spans-2.item"), golden("spans-2.parquet"));
-    let summary = Summary::parse(&item).expect("an item");
-    let Places::Merged(merged) = summary.places().expect("places") else { panic!("a merged file") };
-    assert_eq!(merged.last_hash, u32::MAX, "its end is not known");
-    let mut found = Vec::new();
-    for span in spans::example().iter() {
-        let hash = storage::index::fingerprint::hash_id(&span.fields().trace_id.0);
-        assert!(summary.may_have_trace(hash).expect("an item"));
-        found.extend(merged.that_may_have(hash));
-    }
-    assert_eq!(found.len(), spans::example().len(), "one unit");
-    let mut head = &bytes[found[0].start as usize..];
-    let (_, table) = storage::block::spans::merged::read_head(&mut head, found[0].start).expect("a head");
-    let parts = Parts::whole(bytes.into());
-    let columns = decode(&table, &parts, Projection::ALL).expect("a unit");
-    for span in spans::example().iter() {
-        assert!(columns.iter().any(|other| other.same_as(span)));
+    for version in [2, 3] {
+        let (item, bytes) =
+            (golden(format!("spans-{version}.item")), golden(format!("spans-{version}.parquet")));
+        let summary = Summary::parse(&item).expect("an item");
+        let Places::Merged(merged) = summary.places().expect("places") else { panic!("a merged file") };
+        assert_eq!(merged.last_hash == u32::MAX, version == 2, "its end was not known at first");
+        let mut found = Vec::new();
+        for span in spans::example().iter() {
+            let hash = storage::index::fingerprint::hash_id(&span.fields().trace_id.0);
+            assert!(summary.may_have_trace(hash).expect("an item"));
+            found.extend(merged.that_may_have(hash));
+        }
+        assert_eq!(found.len(), spans::example().len(), "one unit");
+        let start = found[0].start;
+        let mut head = &bytes[start as usize..];
+        let (_, table) = storage::block::spans::merged::read_head(&mut head, start).expect("a head");
+        let parts = Parts::whole(bytes.into());
+        let columns = decode(&table, &parts, Projection::ALL).expect("a unit");
+        for span in spans::example().iter() {
+            assert!(columns.iter().any(|other| other.same_as(span)));
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod spans;
 use std::collections::BTreeMap;
 
 use model::columns::Value;
+use model::dense::Choice;
 use model::search::{Condition, TraceSearch};
 use model::spans::SpanView;
 use model::{SpanColumns, TimeRange, attribute};
@@ -17,8 +18,9 @@ use storage::index::Places;
 /// The merged file of these spans.
 fn merged(columns: SpanColumns) -> WrittenSpans {
     let mut merge = SpanMerge::new(1);
-    merge.feed(0, Some(SpanRun::sorted(columns)));
-    let mut writer = SpanWriter::new(3);
+    let dense = Choice::of(&columns.attributes).choose(&[]);
+    merge.feed(0, Some(SpanRun::sorted(columns, &dense)));
+    let mut writer = SpanWriter::new(3, dense);
     merge.write(&mut writer, usize::MAX);
     writer.finish().expect("there are spans")
 }

@@ -211,8 +211,11 @@ pub(super) fn read_attributes(
     first_column: usize,
     n_rows: usize,
 ) -> Result<(), Invalid> {
+    // Which levels are entries of a list.
+    let mut entries: Vec<u32> = Vec::new();
     if let Some(pages) = read(first_column)? {
         attributes.ends = read_ends(&pages, n_rows)?;
+        entries.extend((0..).zip(&pages.definition).filter(|(_, level)| **level > 0).map(|(at, _)| at));
         (attributes.key.dictionary, attributes.key.rows) = pages.strings()?;
         attributes.kind = vec![ValueKind::Empty; attributes.key.len()];
     }
@@ -250,7 +253,11 @@ pub(super) fn read_attributes(
         if n_values != pages.n_values() {
             return Err(Invalid("column has another number of values"));
         }
-        place_kind(&pages, kind, &mut attributes.kind)?;
+        if pages.has_slots() {
+            place_kind_sparsely(&pages, kind, &entries, &mut attributes.kind)?;
+        } else {
+            place_kind(&pages, kind, &mut attributes.kind)?;
+        }
         n_of_kinds.push((kind, n_values));
     }
     let n_of = |kind| attributes.kind.iter().filter(|&&other| other == kind).count();
@@ -258,6 +265,28 @@ pub(super) fn read_attributes(
         return Err(Invalid("attribute has two values"));
     }
     attributes.number_slots();
+    Ok(())
+}
+
+/// As [`place_kind`], where few levels are entries.
+fn place_kind_sparsely(
+    pages: &Pages,
+    kind: ValueKind,
+    entries: &[u32],
+    kinds: &mut [ValueKind],
+) -> Result<(), Invalid> {
+    if pages.n_values() == 0 {
+        return Ok(());
+    }
+    if entries.last().is_some_and(|&last| last as usize >= pages.n_levels()) {
+        return Err(Invalid("column has another number of entries than there are keys"));
+    }
+    let mut slots = pages.slots()?;
+    for (place, &entry) in kinds.iter_mut().zip(entries) {
+        if slots.of(entry as usize).is_some() {
+            *place = kind;
+        }
+    }
     Ok(())
 }
 

@@ -36,7 +36,7 @@ pub fn columns(signal: Signal) -> Vec<Column> {
     }
 }
 
-fn of_nodes(nodes: &[Node]) -> Vec<Column> {
+fn of_nodes(nodes: &[Node<'static>]) -> Vec<Column> {
     let mut columns = Vec::new();
     let mut rest = nodes;
     while let Some(column) = take(&mut rest) {
@@ -46,7 +46,7 @@ fn of_nodes(nodes: &[Node]) -> Vec<Column> {
 }
 
 /// Takes a node with all its own off the front of `rest`.
-fn take(rest: &mut &[Node]) -> Option<Column> {
+fn take(rest: &mut &[Node<'static>]) -> Option<Column> {
     let (node, tail) = rest.split_first()?;
     *rest = tail;
     let kind = match node.content {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use model::dense::Dense;
 
 use super::parquet::file::{Leaf, Node, RowGroup};
 use super::parquet::read::ChunkReader;
@@ -10,13 +11,13 @@ use super::parquet::thrift::{read_varint, write_varint};
 use super::parquet::write::{Chunk, ChunkWriter};
 use super::parquet::{Invalid, file};
 
-/// A set of columns of one layout, at most 64.
+/// A set of columns of one layout, at most 128.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Projection(u64);
+pub struct Projection(u128);
 
 impl Projection {
     /// All columns.
-    pub const ALL: Self = Self(u64::MAX);
+    pub const ALL: Self = Self(u128::MAX);
 
     /// These columns and the first, by which a file's rows are counted.
     pub const fn of(columns: &[usize]) -> Self {
@@ -35,6 +36,11 @@ impl Projection {
         Self(self.0 | other.0)
     }
 
+    /// This column and all behind it.
+    pub const fn from(column: usize) -> Self {
+        Self(u128::MAX << column)
+    }
+
     /// Whether a column is in the set.
     pub const fn has(self, column: usize) -> bool {
         self.0 >> column & 1 == 1
@@ -48,6 +54,8 @@ pub struct ChunkTable {
     pub start: u64,
     /// Per column the length of its chunk, and whether it is compressed.
     pub chunks: Vec<(u64, bool)>,
+    /// Attributes of spans that have columns of their own, behind the others.
+    pub dense: Dense,
 }
 
 impl Default for ChunkTable {
@@ -59,13 +67,18 @@ impl Default for ChunkTable {
 impl ChunkTable {
     /// Of a file's first row group, which lies behind the magic number.
     pub fn first(chunks: Vec<(u64, bool)>) -> Self {
-        Self { start: file::MAGIC.len() as u64, chunks }
+        Self::at(file::MAGIC.len() as u64, chunks)
+    }
+
+    /// Of a row group that begins at `start`.
+    pub fn at(start: u64, chunks: Vec<(u64, bool)>) -> Self {
+        Self { start, chunks, dense: Dense::default() }
     }
 
     /// Of a row group with these chunks.
     pub(super) fn of(chunks: &[Chunk]) -> Self {
         let start = chunks.first().map_or(file::MAGIC.len() as u64, |chunk| chunk.offset);
-        Self { start, chunks: chunks.iter().map(|chunk| (chunk.len, chunk.compressed)).collect() }
+        Self::at(start, chunks.iter().map(|chunk| (chunk.len, chunk.compressed)).collect())
     }
 
     /// The chunk of a column among fetched parts, opened.
@@ -136,14 +149,14 @@ pub(super) fn read_head(
         }
         chunks.push((entry >> 1, entry & 1 == 1));
     }
-    Ok((rows, ChunkTable { start: start + (n_before - bytes.len()) as u64, chunks }))
+    Ok((rows, ChunkTable::at(start + (n_before - bytes.len()) as u64, chunks)))
 }
 
 /// The file with the chunks that `write` appends, for `n_rows` rows of a layout, and where they are in it.
 /// `expected_bytes` is about as long as the chunks will be.
 pub(super) fn assemble(
     layout: &str,
-    (nodes, leaves): (&[Node], &[Leaf]),
+    (nodes, leaves): (&[Node<'_>], &[Leaf<'_>]),
     n_rows: usize,
     expected_bytes: usize,
     write: impl FnOnce(&mut ChunkWriter) -> Vec<Chunk>,

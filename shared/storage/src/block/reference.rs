@@ -4,17 +4,24 @@
 //! columns from any Parquet file that has them, whoever wrote it and in whatever encoding, and shares no code with the
 //! writer: it tells whether a file is what other engines will take it for.
 
+use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array,
     ListArray, MapArray, RecordBatch, StringArray, StructArray, TimestampNanosecondArray,
 };
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use bytes::Bytes;
+use model::attribute::{self, AnyValue};
 use model::columns::{AttributeColumns, Value};
 use model::spans::{EventView, LinkView, SpanFields};
 use model::{SpanColumns, SpanId, TraceId};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::LogicalType;
+use parquet::file::metadata::KeyValue;
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
 
 mod logs;
 
@@ -41,8 +48,9 @@ pub enum ReferenceError {
 pub fn decode(file: Bytes) -> Result<SpanColumns, ReferenceError> {
     let mut columns = SpanColumns::default();
     let mut distances = Vec::new();
+    let dense = DenseColumns::of(&file)?;
     for batch in batches(file)? {
-        append(&mut columns, &batch?, &mut distances)?;
+        append(&mut columns, &batch?, &dense, &mut distances)?;
     }
     for (row, distance) in distances {
         let parent = i64::try_from(row).ok().and_then(|row| usize::try_from(row - i64::from(distance)).ok());
@@ -51,6 +59,38 @@ pub fn decode(file: Bytes) -> Result<SpanColumns, ReferenceError> {
             parent.ok_or_else(|| ReferenceError::Column("parent_distance".to_owned()))?;
     }
     Ok(columns)
+}
+
+/// Which attributes have columns of their own.
+#[derive(Default)]
+struct DenseColumns {
+    /// Names of the columns, and keys.
+    keys: Vec<(String, String)>,
+    /// The names of those of JSON, which to Arrow is text.
+    json: HashSet<String>,
+}
+
+impl DenseColumns {
+    fn of(file: &Bytes) -> Result<Self, ReferenceError> {
+        let reader = SerializedFileReader::new(file.clone());
+        let reader = reader.map_err(|err| ReferenceError::Parquet(Arc::new(err)))?;
+        let metadata = reader.metadata().file_metadata();
+        let of_key = |entry: &&KeyValue| entry.key == "spandrel.dense_attributes";
+        let keys = metadata.key_value_metadata().and_then(|all| all.iter().find(of_key));
+        let keys = keys.and_then(|entry| entry.value.as_deref()).unwrap_or("{}");
+        let lacking = || ReferenceError::Column("spandrel.dense_attributes".to_owned());
+        let mut dense = Self::default();
+        for (name, key) in attribute::parse_map(keys).map_err(|_| lacking())? {
+            let AnyValue::String(key) = key else { return Err(lacking()) };
+            dense.keys.push((name, key));
+        }
+        for field in metadata.schema().get_fields().iter().map(|field| field.get_basic_info()) {
+            if field.logical_type_ref() == Some(&LogicalType::Json) {
+                dense.json.insert(field.name().to_owned());
+            }
+        }
+        Ok(dense)
+    }
 }
 
 fn batches(file: Bytes) -> Result<impl Iterator<Item = Result<RecordBatch, ReferenceError>>, ReferenceError> {
@@ -85,6 +125,7 @@ fn count(array: &Int64Array, row: usize) -> u32 {
 fn append(
     columns: &mut SpanColumns,
     batch: &RecordBatch,
+    dense: &DenseColumns,
     distances: &mut Vec<(usize, i32)>,
 ) -> Result<(), ReferenceError> {
     let column = |name: &'static str| batch.column_by_name(name);
@@ -95,6 +136,7 @@ fn append(
 
     let start: &TimestampNanosecondArray = typed(column("start_time"), "start_time")?;
     let attributes = Attributes::of(typed::<MapArray>(column("attributes"), "attributes")?)?;
+    let dense = Dense::of(batch, dense)?;
     let events = Events::of(typed::<ListArray>(column("events"), "events")?)?;
     let links = Links::of(typed::<ListArray>(column("links"), "links")?)?;
     let (trace_ids, span_ids, parents) = (ids("trace_id")?, ids("span_id")?, ids("parent_span_id")?);
@@ -112,7 +154,7 @@ fn append(
         if !distance.is_null(row) {
             distances.push((columns.len(), distance.value(row)));
         }
-        attributes.push(&mut columns.attributes, row)?;
+        dense.push(&attributes, &mut columns.attributes, row)?;
         events.push(columns, row);
         links.push(columns, row);
         let origin = columns.origins.intern_resource(
@@ -167,24 +209,89 @@ impl<'a> Attributes<'a> {
         })
     }
 
-    fn push(&self, to: &mut AttributeColumns, row: usize) -> Result<(), ReferenceError> {
+    fn entries(&self, row: usize) -> Range<usize> {
         let offsets = self.map.value_offsets();
-        for entry in offsets[row] as usize..offsets[row + 1] as usize {
-            let present = [
-                self.string.is_valid(entry).then(|| Value::String(self.string.value(entry))),
-                self.int.is_valid(entry).then(|| Value::Int(self.int.value(entry))),
-                self.double.is_valid(entry).then(|| Value::Double(self.double.value(entry))),
-                self.bool.is_valid(entry).then(|| Value::Bool(self.bool.value(entry))),
-                self.json.is_valid(entry).then(|| Value::Json(self.json.value(entry))),
-            ];
-            let mut values = present.into_iter().flatten();
-            let value = values.next().unwrap_or(Value::Empty);
-            if values.next().is_some() {
-                return Err(ReferenceError::Column("attributes.value with two values".to_owned()));
-            }
-            to.push(self.key.value(entry), value);
+        offsets[row] as usize..offsets[row + 1] as usize
+    }
+
+    fn push(&self, to: &mut AttributeColumns, row: usize) -> Result<(), ReferenceError> {
+        self.entries(row).try_for_each(|entry| self.push_entry(to, entry))
+    }
+
+    fn push_entry(&self, to: &mut AttributeColumns, entry: usize) -> Result<(), ReferenceError> {
+        let present = [
+            self.string.is_valid(entry).then(|| Value::String(self.string.value(entry))),
+            self.int.is_valid(entry).then(|| Value::Int(self.int.value(entry))),
+            self.double.is_valid(entry).then(|| Value::Double(self.double.value(entry))),
+            self.bool.is_valid(entry).then(|| Value::Bool(self.bool.value(entry))),
+            self.json.is_valid(entry).then(|| Value::Json(self.json.value(entry))),
+        ];
+        let mut values = present.into_iter().flatten();
+        let value = values.next().unwrap_or(Value::Empty);
+        if values.next().is_some() {
+            return Err(ReferenceError::Column("attributes.value with two values".to_owned()));
         }
+        to.push(self.key.value(entry), value);
         Ok(())
+    }
+}
+
+/// Attributes with columns of their own.
+struct Dense<'a> {
+    order: Option<&'a StringArray>,
+    /// Keys, columns, and whether their texts are JSON.
+    columns: Vec<(String, &'a ArrayRef, bool)>,
+}
+
+impl<'a> Dense<'a> {
+    fn of(batch: &'a RecordBatch, dense: &DenseColumns) -> Result<Self, ReferenceError> {
+        let order = batch.column_by_name("attributes_order");
+        let order = order.map(|order| typed::<StringArray>(Some(order), "attributes_order")).transpose()?;
+        let column = |(name, key): &(String, String)| {
+            let column = batch.column_by_name(name).ok_or_else(|| ReferenceError::Column(name.clone()))?;
+            Ok((key.clone(), column, dense.json.contains(name)))
+        };
+        Ok(Self { order, columns: dense.keys.iter().map(column).collect::<Result<_, ReferenceError>>()? })
+    }
+
+    /// Appends the attributes of a row, those of the map among them.
+    fn push(
+        &self,
+        map: &Attributes<'_>,
+        to: &mut AttributeColumns,
+        row: usize,
+    ) -> Result<(), ReferenceError> {
+        let mut others = map.entries(row);
+        for letter in self.order.map_or("", |order| text(order, row)).bytes() {
+            if letter == b'.' {
+                let entry = others.next().ok_or_else(|| ReferenceError::Column("attributes".to_owned()))?;
+                map.push_entry(to, entry)?;
+                continue;
+            }
+            let place = ('a'..='z').chain('A'..='Z').chain('0'..='9').position(|other| other as u8 == letter);
+            let column = place.and_then(|place| self.columns.get(place));
+            let (key, array, is_json) =
+                column.ok_or_else(|| ReferenceError::Column("attributes_order".to_owned()))?;
+            let value =
+                typed_value(array, *is_json, row).ok_or_else(|| ReferenceError::Column(key.clone()))?;
+            to.push(key, value);
+        }
+        others.try_for_each(|entry| map.push_entry(to, entry))
+    }
+}
+
+/// The value in a row of a column of whatever type; `None` if there is none.
+fn typed_value(array: &ArrayRef, is_json: bool, row: usize) -> Option<Value<'_>> {
+    if array.is_null(row) {
+        return None;
+    }
+    match array.data_type() {
+        DataType::Int64 => Some(Value::Int(array.as_primitive::<Int64Type>().value(row))),
+        DataType::Float64 => Some(Value::Double(array.as_primitive::<Float64Type>().value(row))),
+        DataType::Boolean => Some(Value::Bool(array.as_boolean().value(row))),
+        DataType::Utf8 if is_json => Some(Value::Json(array.as_string::<i32>().value(row))),
+        DataType::Utf8 => Some(Value::String(array.as_string::<i32>().value(row))),
+        _ => None,
     }
 }
 

@@ -31,7 +31,7 @@ const ZSTD_LEVEL: i32 = 3;
 
 use Occurs::{Optional, Repeated, Required};
 
-const NODES: &[Node] = &[
+const NODES: &[Node<'static>] = &[
     Node::text("metric", Required),
     Node::group("labels", Required, Logical::Map, 1),
     Node::group("key_value", Repeated, Logical::None, 2),
@@ -45,7 +45,7 @@ const NODES: &[Node] = &[
     Node::leaf("histogram_sum", Optional, Logical::None, Physical::Double),
 ];
 
-static LEAVES: LazyLock<Vec<Leaf>> = LazyLock::new(|| file::leaves(NODES));
+static LEAVES: LazyLock<Vec<Leaf<'static>>> = LazyLock::new(|| file::leaves(NODES));
 
 /// What is exported of a sample beside its series.
 #[derive(Debug, Clone, Copy)]

@@ -198,7 +198,13 @@ impl Pass<'_> {
         let mut replaced = Vec::new();
         let (mut n_dropped, mut bytes_written) = (0, 0);
         for &file in files {
-            let place = Place { store: self.store, tenant: self.tenant, window, file };
+            let place = Place {
+                store: self.store,
+                tenant: self.tenant,
+                window,
+                file,
+                dense_attributes: &self.settings.dense_attributes,
+            };
             let rewritten = self.without(&round.erasure.target, place).await?;
             n_dropped += rewritten.n_dropped;
             bytes_written += rewritten.bytes_written;

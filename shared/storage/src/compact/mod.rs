@@ -73,6 +73,8 @@ pub struct Settings {
     pub sampling: Sampling,
     /// Whether every window is looked at, and taken for settled.
     pub everything: bool,
+    /// Keys of spans' attributes that get columns of their own in merged files, however few spans have them.
+    pub dense_attributes: Vec<String>,
     /// Merges after which a call ends.
     pub max_merges: u64,
 }
@@ -85,6 +87,7 @@ impl Default for Settings {
             retention: Retention::default(),
             sampling: Sampling::default(),
             everything: false,
+            dense_attributes: Vec::new(),
             max_merges: 1000,
         }
     }
@@ -402,6 +405,7 @@ impl Pass<'_> {
             window,
             level,
             target_bytes: self.settings.rules.target_bytes,
+            dense_attributes: &self.settings.dense_attributes,
             treatments: &outputs::treatments_of_all(inputs),
         };
         let merged = match self.signal {

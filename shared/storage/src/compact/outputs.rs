@@ -67,6 +67,8 @@ pub(super) struct Job<'a> {
     pub(super) window: Window,
     pub(super) level: u8,
     pub(super) target_bytes: u64,
+    /// Attributes of spans that get columns of their own, however few spans have them.
+    pub(super) dense_attributes: &'a [String],
     /// What was applied to all that outputs have.
     pub(super) treatments: &'a [u64],
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use model::dense::{Choice, Dense};
 use model::sampling::policy::Applied;
 use model::{LogColumns, Signal, SpanColumns, TenantId};
 
@@ -41,6 +42,8 @@ pub(super) struct Place<'a> {
     pub(super) tenant: &'a TenantId,
     pub(super) window: Window,
     pub(super) file: &'a IndexedFile,
+    /// Attributes of spans that get columns of their own, however few spans have them.
+    pub(super) dense_attributes: &'a [String],
 }
 
 /// Writes a file anew as `edit` leaves its units, and stores it, but for the index, as one that had these treatments.
@@ -56,20 +59,25 @@ pub(super) async fn spans(
     treatments: &[u64],
     edit: &(dyn Fn(&mut SpanColumns) -> Result<Applied, Invalid> + Sync),
 ) -> Result<Rewritten> {
-    let Place { store, tenant, window, file } = place;
+    let Place { store, tenant, window, file, .. } = place;
     let expected = file.summary()?.rows;
     let mut units = Units::of(store, tenant, file, MAX_FETCHED_BYTES)?;
     let mut merge = SpanMerge::new(1);
-    let mut writer = SpanWriter::new(ZSTD_LEVEL);
+    let mut open: Option<(Dense, SpanWriter)> = None;
     let mut applied = Applied::default();
     let mut n_rows = 0;
     while let Some(mut columns) = units.next(Projection::ALL).await? {
         n_rows += columns.len() as u64;
+        let (dense, writer) = open.get_or_insert_with(|| {
+            // The first rows by hash are as good as any.
+            let dense = Choice::of(&columns.attributes).choose(place.dense_attributes);
+            (dense.clone(), SpanWriter::new(ZSTD_LEVEL, dense))
+        });
         let of_unit = edit(&mut columns).map_err(|err| file.corrupt(err))?;
         applied.n_dropped += of_unit.n_dropped;
         applied.n_raised += of_unit.n_raised;
-        merge.feed(0, Some(SpanRun::sorted(columns)));
-        merge.write(&mut writer, usize::MAX);
+        merge.feed(0, Some(SpanRun::sorted(columns, dense)));
+        merge.write(writer, usize::MAX);
     }
     if n_rows != expected {
         return Err(Error::corrupt(
@@ -82,7 +90,9 @@ pub(super) async fn spans(
     }
     let job = place.job(Signal::Traces, treatments);
     let mut merged = Merged::default();
-    if let Some(WrittenSpans { bytes, descriptor, many_traces }) = writer.finish() {
+    if let Some(WrittenSpans { bytes, descriptor, many_traces }) =
+        open.and_then(|(_, writer)| writer.finish())
+    {
         merged::verify(&bytes, &descriptor).map_err(|err| Error::corrupt("rewritten file of spans", err))?;
         let range_ns = (descriptor.min_start_ns, descriptor.max_start_ns);
         let finished = Finished { item: descriptor.encode(), n_rows: descriptor.rows, range_ns, bytes };
@@ -187,6 +197,7 @@ impl<'a> Place<'a> {
             window: self.window,
             level: self.file.key.level.max(1),
             target_bytes: u64::MAX,
+            dense_attributes: self.dense_attributes,
             treatments,
         }
     }

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use futures::stream::TryStreamExt as _;
+use model::dense::{Choice, Dense};
 use model::time::SECOND_NS;
 use model::{SpanColumns, TenantId};
 
@@ -49,7 +51,7 @@ pub(super) async fn merge(job: Job<'_>) -> Result<Merged> {
     let hashes: Vec<_> = in_order.iter().map(|(hashes, _)| *hashes).collect();
     let cursor = |run: Vec<usize>| {
         let units: Vec<_> = run.into_iter().flat_map(|at| in_order[at].1.clone()).collect();
-        Cursor { units: units.into_iter() }
+        Cursor { units: units.into_iter(), read: None }
     };
     let cursors: Vec<Cursor<'_>> = plan::runs(&hashes).into_iter().map(cursor).collect();
     let slices = Slices::of(job.signal, job.window, range_ns.unwrap_or((0, 0)));
@@ -83,14 +85,46 @@ pub(super) async fn merge(job: Job<'_>) -> Result<Merged> {
 /// Reads merged inputs that follow each other unit by unit.
 struct Cursor<'a> {
     units: std::vec::IntoIter<(&'a IndexedFile, Range<u64>)>,
+    /// The next unit, if it was read already.
+    read: Option<(&'a IndexedFile, u64, Bytes)>,
 }
 
-impl Cursor<'_> {
-    async fn next(&mut self, job: Job<'_>) -> Result<Option<SpanRun>> {
-        let Some((input, unit)) = self.units.next() else { return Ok(None) };
-        let bytes = job.range(input, unit.clone()).await?;
-        SpanRun::read(bytes, unit.start).map(Some).map_err(|err| input.corrupt(err))
+impl<'a> Cursor<'a> {
+    /// Reads the next unit and tells which attributes have columns in it, and how many rows it has.
+    async fn look_ahead(&mut self, job: Job<'_>) -> Result<Option<(u64, Dense)>> {
+        self.read = self.read_unit(job).await?;
+        let Some((input, start, bytes)) = &self.read else { return Ok(None) };
+        let (rows, table) = merged::read_head(&mut &**bytes, *start).map_err(|err| input.corrupt(err))?;
+        Ok(Some((rows, table.dense)))
     }
+
+    async fn read_unit(&mut self, job: Job<'_>) -> Result<Option<(&'a IndexedFile, u64, Bytes)>> {
+        if let Some(read) = self.read.take() {
+            return Ok(Some(read));
+        }
+        let Some((input, unit)) = self.units.next() else { return Ok(None) };
+        Ok(Some((input, unit.start, job.range(input, unit).await?)))
+    }
+
+    async fn next(&mut self, job: Job<'_>, dense: &Dense) -> Result<Option<SpanRun>> {
+        let Some((input, start, bytes)) = self.read_unit(job).await? else { return Ok(None) };
+        SpanRun::read(bytes, start, dense).map(Some).map_err(|err| input.corrupt(err))
+    }
+}
+
+/// Which attributes are to have columns of their own in what these inputs are merged into.
+async fn choose(job: Job<'_>, fresh: &[SpanColumns], cursors: &mut [Cursor<'_>]) -> Result<Dense> {
+    let mut choice = Choice::default();
+    for columns in fresh {
+        choice.count(&columns.attributes);
+    }
+    for cursor in cursors {
+        // The first rows by hash are as good as any.
+        if let Some((rows, dense)) = cursor.look_ahead(job).await? {
+            choice.count_as(&dense, rows);
+        }
+    }
+    Ok(choice.choose(job.dense_attributes))
 }
 
 /// All files of requests.
@@ -113,6 +147,7 @@ async fn merge_into(
     merged: &mut Merged,
 ) -> Result<()> {
     let n_fresh = fresh.len();
+    let dense = choose(job, &fresh, &mut cursors).await?;
     let sizes = job.inputs.iter().map(|input| input.summary().map(|summary| summary.size));
     let bytes_in: u64 = sizes.sum::<Result<u64>>()?;
     // A file is closed when it has its target; what is written after that is its footer.
@@ -120,15 +155,16 @@ async fn merge_into(
     let mut merge = SpanMerge::new(n_fresh + cursors.len());
     let mut held = Held::new(n_fresh + cursors.len());
     for (input, columns) in fresh.into_iter().enumerate() {
-        held.note(input, columns.memory_bytes());
-        merge.feed(input, Some(SpanRun::sorted(columns)));
+        let run = SpanRun::sorted(columns, &dense);
+        held.note(input, run.memory_bytes());
+        merge.feed(input, Some(run));
     }
-    let new_writer = || SpanWriter::new(Job::zstd_level(window)).with_room(room);
-    let mut writer = new_writer();
+    let new_writer = || SpanWriter::new(Job::zstd_level(window), dense.clone());
+    let mut writer = new_writer().with_room(room);
     loop {
         while let Some(starved) = merge.starved() {
             let run = match starved.checked_sub(n_fresh).and_then(|at| cursors.get_mut(at)) {
-                Some(cursor) => cursor.next(job).await?,
+                Some(cursor) => cursor.next(job, &dense).await?,
                 None => None,
             };
             held.note(starved, run.as_ref().map_or(0, SpanRun::memory_bytes));
@@ -137,9 +173,9 @@ async fn merge_into(
         let has_more = merge.write(&mut writer, job.target_bytes as usize);
         if writer.len() as u64 >= job.target_bytes {
             // The room of the next file is taken when that of this one is free again.
-            let full = std::mem::replace(&mut writer, SpanWriter::new(Job::zstd_level(window)));
+            let full = std::mem::replace(&mut writer, new_writer());
             close(job, window, full, merged).await?;
-            writer = new_writer();
+            writer = writer.with_room(room);
         }
         if !has_more && merge.starved().is_none() {
             break;

@@ -226,7 +226,13 @@ impl Pass<'_> {
             let mut treated: Vec<(IndexedFile, Vec<u64>)> = Vec::new();
             let (mut n_dropped, mut bytes_written) = (0, 0);
             for (window, file) in together {
-                let place = Place { store: self.store, tenant: self.tenant, window: *window, file };
+                let place = Place {
+                    store: self.store,
+                    tenant: self.tenant,
+                    window: *window,
+                    file,
+                    dense_attributes: &self.settings.dense_attributes,
+                };
                 let rewritten = match self.signal {
                     Signal::Traces => {
                         rewrite::spans(place, marks, &|columns| Ok(fates.apply(columns))).await?

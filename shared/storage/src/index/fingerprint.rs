@@ -39,6 +39,18 @@ pub fn hash_texts(first: &str, second: &str) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)))
 }
 
+/// The hash of a value's text, eight bytes at a time: most values are their own, and hashed once for each block. Part of the
+/// stored format.
+pub fn hash_value(text: &[u8]) -> u64 {
+    let (words, tail) = text.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..tail.len()].copy_from_slice(tail);
+    let step = |hash: u64, word: &[u8; 8]| {
+        (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31)
+    };
+    mix(words.iter().chain([&last]).fold(text.len() as u64, step))
+}
+
 /// Appends the set of the members with these hashes; a stranger is taken for one once in `2^rate_bits` times.
 pub fn write(out: &mut Vec<u8>, hashes: impl ExactSizeIterator<Item = u64>, rate_bits: u32) {
     let n = hashes.len();

@@ -143,7 +143,7 @@ fn read_units(mut bytes: &[u8]) -> Result<Vec<UnitSummary<'_>>, Invalid> {
         let rows = read_varint(&mut bytes)?;
         let first_metric = std::str::from_utf8(read_section(&mut bytes)?);
         let first_metric = first_metric.map_err(|_| Invalid("text is not UTF-8"))?;
-        let mut table = ChunkTable { start, chunks: Vec::new() };
+        let mut table = ChunkTable::at(start, Vec::new());
         for _ in 0..n_columns {
             let entry = read_varint(&mut bytes)?;
             table.chunks.push((entry >> 1, entry & 1 == 1));
@@ -259,7 +259,7 @@ mod tests {
 
     fn units() -> Vec<SeriesUnit> {
         let first = ChunkTable::first(vec![(10, true), (300, false)]);
-        let second = ChunkTable { start: first.end(), chunks: vec![(7, false), (0, true)] };
+        let second = ChunkTable::at(first.end(), vec![(7, false), (0, true)]);
         let unit = |rows, metric: &str, chunks| SeriesUnit { rows, first_metric: metric.to_owned(), chunks };
         vec![unit(2, "http_requests_total", first), unit(1, "up", second)]
     }

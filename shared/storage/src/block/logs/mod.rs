@@ -42,7 +42,7 @@ pub const LAYOUT: &str = "logs/1";
 
 use Occurs::{Optional, Repeated, Required};
 
-pub(super) const NODES: &[Node] = &[
+pub(super) const NODES: &[Node<'static>] = &[
     Node::leaf("time", Optional, Logical::TimestampNs, Physical::Int64),
     Node::leaf("observed_time", Optional, Logical::TimestampNs, Physical::Int64),
     Node::leaf("severity_number", Required, Logical::None, Physical::Int32),
@@ -98,7 +98,7 @@ pub mod column {
     pub const COUNT: usize = 23;
 }
 
-static LEAVES: LazyLock<Vec<Leaf>> = LazyLock::new(|| file::leaves(NODES));
+static LEAVES: LazyLock<Vec<Leaf<'static>>> = LazyLock::new(|| file::leaves(NODES));
 
 /// A file of log records and what planning needs to know of it.
 #[derive(Debug, Clone)]

@@ -46,9 +46,9 @@ pub enum Occurs {
 
 /// A node of the schema, in depth-first order.
 #[derive(Debug, Clone, Copy)]
-pub struct Node {
+pub struct Node<'a> {
     /// Name in the parent.
-    pub name: &'static str,
+    pub name: &'a str,
     /// How often it occurs.
     pub occurs: Occurs,
     /// What it means.
@@ -57,34 +57,34 @@ pub struct Node {
     pub content: Content,
 }
 
-impl Node {
+impl<'a> Node<'a> {
     /// A column.
-    pub const fn leaf(name: &'static str, occurs: Occurs, logical: Logical, physical: Physical) -> Self {
+    pub const fn leaf(name: &'a str, occurs: Occurs, logical: Logical, physical: Physical) -> Self {
         Self { name, occurs, logical, content: Content::Leaf(physical) }
     }
 
     /// A column of UTF-8 text.
-    pub const fn text(name: &'static str, occurs: Occurs) -> Self {
+    pub const fn text(name: &'a str, occurs: Occurs) -> Self {
         Self::leaf(name, occurs, Logical::String, Physical::ByteArray)
     }
 
     /// A column of JSON text that may be null.
-    pub const fn json(name: &'static str) -> Self {
+    pub const fn json(name: &'a str) -> Self {
         Self::leaf(name, Occurs::Optional, Logical::Json, Physical::ByteArray)
     }
 
     /// A column of whole numbers.
-    pub const fn number(name: &'static str) -> Self {
+    pub const fn number(name: &'a str) -> Self {
         Self::leaf(name, Occurs::Required, Logical::None, Physical::Int64)
     }
 
     /// A column of ids of `len` bytes.
-    pub const fn id(name: &'static str, occurs: Occurs, len: u8) -> Self {
+    pub const fn id(name: &'a str, occurs: Occurs, len: u8) -> Self {
         Self::leaf(name, occurs, Logical::None, Physical::Fixed(len))
     }
 
     /// A group of the next `children` nodes, each with all its own.
-    pub const fn group(name: &'static str, occurs: Occurs, logical: Logical, children: usize) -> Self {
+    pub const fn group(name: &'a str, occurs: Occurs, logical: Logical, children: usize) -> Self {
         Self { name, occurs, logical, content: Content::Group(children) }
     }
 }
@@ -100,9 +100,9 @@ pub enum Content {
 
 /// A column.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leaf {
+pub struct Leaf<'a> {
     /// Names from the root to the column.
-    pub path: Vec<&'static str>,
+    pub path: Vec<&'a str>,
     /// How its values are stored.
     pub physical: Physical,
     /// The deepest repetition level.
@@ -112,7 +112,7 @@ pub struct Leaf {
 }
 
 /// The columns of a schema, in the order of the nodes.
-pub fn leaves(nodes: &[Node]) -> Vec<Leaf> {
+pub fn leaves<'a>(nodes: &[Node<'a>]) -> Vec<Leaf<'a>> {
     let mut leaves = Vec::new();
     let mut rest = nodes;
     while !rest.is_empty() {
@@ -121,7 +121,12 @@ pub fn leaves(nodes: &[Node]) -> Vec<Leaf> {
     leaves
 }
 
-fn collect(rest: &mut &[Node], path: &mut Vec<&'static str>, levels: (u8, u8), leaves: &mut Vec<Leaf>) {
+fn collect<'a>(
+    rest: &mut &[Node<'a>],
+    path: &mut Vec<&'a str>,
+    levels: (u8, u8),
+    leaves: &mut Vec<Leaf<'a>>,
+) {
     let (node, tail) = rest.split_first().expect("invariant: a group has as many children as it says");
     *rest = tail;
     path.push(node.name);
@@ -146,7 +151,7 @@ fn collect(rest: &mut &[Node], path: &mut Vec<&'static str>, levels: (u8, u8), l
     path.pop();
 }
 
-fn write_schema(w: &mut Writer, nodes: &[Node]) {
+fn write_schema(w: &mut Writer, nodes: &[Node<'_>]) {
     let (mut n_top, mut rest) = (0, nodes);
     while !rest.is_empty() {
         collect(&mut rest, &mut Vec::new(), (0, 0), &mut Vec::new());
@@ -162,7 +167,7 @@ fn write_schema(w: &mut Writer, nodes: &[Node]) {
     }
 }
 
-fn write_node(w: &mut Writer, node: &Node) {
+fn write_node(w: &mut Writer, node: &Node<'_>) {
     if let Content::Leaf(physical) = node.content {
         w.i32(1, physical.number());
         if let Physical::Fixed(len) = physical {
@@ -219,8 +224,8 @@ pub struct RowGroup {
 /// Appends the footer to a file that starts with [`MAGIC`] and has these row groups, with chunks for `leaves`.
 pub fn write_footer(
     out: &mut Vec<u8>,
-    nodes: &[Node],
-    leaves: &[Leaf],
+    nodes: &[Node<'_>],
+    leaves: &[Leaf<'_>],
     groups: &[RowGroup],
     metadata: &[(&str, &str)],
 ) {
@@ -256,7 +261,7 @@ pub fn write_footer(
     out.extend_from_slice(MAGIC);
 }
 
-fn write_chunk(w: &mut Writer, leaf: &Leaf, chunk: &Chunk) {
+fn write_chunk(w: &mut Writer, leaf: &Leaf<'_>, chunk: &Chunk) {
     w.i64(2, 0);
     w.structure(3, |w| {
         w.i32(1, leaf.physical.number());

@@ -606,6 +606,30 @@ impl Pages {
         }
     }
 
+    /// As [`Pages::strings`], but that strings may come twice where they are not in a dictionary page.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn strings_as_they_are(&self) -> Result<(Dictionary, Vec<u32>), Invalid> {
+        if self.encoding != encoding::PLAIN || self.n_before > 0 {
+            return self.strings();
+        }
+        let mut rest = self.values();
+        let mut ends = Vec::with_capacity(self.n_values.min(rest.len() / 4));
+        let mut text = Vec::with_capacity(rest.len());
+        for _ in 0..self.n_values {
+            text.extend_from_slice(take_plain_string(&mut rest)?);
+            ends.push(text.len() as u32);
+        }
+        let dictionary = Dictionary::of_utf8(text, ends).ok_or(Invalid("string is not UTF-8"))?;
+        Ok((dictionary, (0..self.n_values as u32).collect()))
+    }
+
+    /// Whether definition levels were left for [`Pages::slots`].
+    pub fn has_slots(&self) -> bool {
+        self.definition.is_empty() && self.max_definition > 0 && !self.definition_section.is_empty()
+    }
+
     /// Values of a fixed length.
     ///
     /// # Errors

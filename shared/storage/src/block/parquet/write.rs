@@ -68,6 +68,7 @@ pub struct ChunkWriter {
     dictionary: Vec<u8>,
     data: Vec<u8>,
     header: Writer,
+    min_compress_bytes: usize,
     zstd: zstd::bulk::Compressor<'static>,
     compressed: [Vec<u8>; 2],
 }
@@ -86,9 +87,17 @@ impl ChunkWriter {
             dictionary: Vec::new(),
             data: Vec::new(),
             header: Writer::default(),
+            min_compress_bytes: MIN_COMPRESS_BYTES,
             zstd,
             compressed: [Vec::new(), Vec::new()],
         }
+    }
+
+    /// Leaves chunks as they are that have fewer bytes than these, where many are short.
+    #[must_use]
+    pub fn compressing_from(mut self, bytes: usize) -> Self {
+        self.min_compress_bytes = bytes;
+        self
     }
 
     /// Strings, by the position of each in `dictionary`. Strings that no position names are left out.
@@ -99,12 +108,12 @@ impl ChunkWriter {
         // Where most values are their own, positions only cost.
         if positions.is_empty() || n_distinct * 4 > positions.len() * 3 {
             for &position in positions {
-                plain_string(&mut self.data, dictionary.get(position));
+                plain_string(&mut self.data, dictionary.bytes_of(position));
             }
             return self.finish(levels, 0, encoding::PLAIN);
         }
-        for (string, _) in dictionary.iter().zip(&is_used).filter(|&(_, &used)| used) {
-            plain_string(&mut self.dictionary, string);
+        for (position, _) in (0..).zip(&is_used).filter(|&(_, &used)| used) {
+            plain_string(&mut self.dictionary, dictionary.bytes_of(position));
         }
         let width = hybrid::position_width(n_distinct);
         self.data.push(width);
@@ -262,7 +271,7 @@ impl ChunkWriter {
 
     fn finish_as(&mut self, levels: Levels<'_>, n_distinct: usize, encoding: i32, try_zstd: bool) -> Chunk {
         let plain_len = self.dictionary.len() + self.data.len();
-        let mut compressed = try_zstd && plain_len >= MIN_COMPRESS_BYTES;
+        let mut compressed = try_zstd && plain_len >= self.min_compress_bytes;
         if compressed {
             let [dictionary, data] = &mut self.compressed;
             compress(&mut self.zstd, &self.dictionary, dictionary);
@@ -307,9 +316,9 @@ impl ChunkWriter {
     }
 }
 
-fn plain_string(out: &mut Vec<u8>, text: &str) {
+fn plain_string(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(&(text.len() as u32).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(text);
 }
 
 fn compress(zstd: &mut zstd::bulk::Compressor<'static>, from: &[u8], to: &mut Vec<u8>) {

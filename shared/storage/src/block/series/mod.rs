@@ -81,13 +81,13 @@ pub const LAYOUT: &str = "series/1";
 
 use Occurs::{Optional, Repeated, Required};
 
-const fn node(name: &'static str, occurs: Occurs, logical: Logical, content: Content) -> Node {
+const fn node(name: &'static str, occurs: Occurs, logical: Logical, content: Content) -> Node<'static> {
     Node { name, occurs, logical, content }
 }
 
 const TEXT: Content = Content::Leaf(Physical::ByteArray);
 
-pub(super) const NODES: &[Node] = &[
+pub(super) const NODES: &[Node<'static>] = &[
     node("metric", Required, Logical::String, TEXT),
     node("labels", Required, Logical::Map, Content::Group(1)),
     node("key_value", Repeated, Logical::None, Content::Group(2)),
@@ -120,4 +120,4 @@ pub mod column {
     pub const COUNT: usize = 9;
 }
 
-static LEAVES: LazyLock<Vec<Leaf>> = LazyLock::new(|| file::leaves(NODES));
+static LEAVES: LazyLock<Vec<Leaf<'static>>> = LazyLock::new(|| file::leaves(NODES));

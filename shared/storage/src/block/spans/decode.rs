@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use model::dense::DenseRows;
 use model::{SpanColumns, SpanId, TraceId};
 
-use super::{ChunkTable, LEAVES, Parts, Projection, column};
+use super::{ChunkTable, LEAVES, Parts, Projection, column, dense};
 use crate::block::columns::{
     ReadColumn, narrow, read_attributes, read_ends, read_nullable, read_optional_ids,
 };
@@ -16,7 +17,7 @@ use crate::block::parquet::read::{Pages, Repetition};
 /// # Errors
 /// The bytes are not a file of this layout, or parts are missing.
 pub fn decode(table: &ChunkTable, parts: &Parts, projection: Projection) -> Result<SpanColumns, Invalid> {
-    decode_some(table, parts, projection, None)
+    joined(table, decode_some(table, parts, projection, None)?)
 }
 
 /// As [`decode`], of some rows only.
@@ -29,7 +30,7 @@ pub fn decode_rows(
     projection: Projection,
     rows: Range<usize>,
 ) -> Result<SpanColumns, Invalid> {
-    decode_some(table, parts, projection, Some(&rows))
+    joined(table, decode_some(table, parts, projection, Some(&rows))?)
 }
 
 /// The starts of all rows, ns since the epoch.
@@ -49,13 +50,33 @@ pub fn traces_of(table: &ChunkTable, parts: &Parts, rows: &[u32]) -> Result<Vec<
     Ok(pages.ids_at(rows)?.into_iter().map(TraceId).collect())
 }
 
+/// As [`decode`] of all columns, but for attributes with columns of their own, which are given as such.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn decode_apart(table: &ChunkTable, parts: &Parts) -> Result<(SpanColumns, DenseRows), Invalid> {
+    let (columns, dense) = decode_some(table, parts, Projection::ALL, None)?;
+    Ok((columns, dense.unwrap_or_default()))
+}
+
+fn joined(
+    table: &ChunkTable,
+    (mut columns, dense): (SpanColumns, Option<DenseRows>),
+) -> Result<SpanColumns, Invalid> {
+    if let Some(dense) = dense {
+        let joined = dense.join(&table.dense, &mut columns.attributes);
+        joined.ok_or(Invalid("attributes are not in their order"))?;
+    }
+    Ok(columns)
+}
+
 fn decode_some(
     table: &ChunkTable,
     parts: &Parts,
     projection: Projection,
     rows: Option<&Range<usize>>,
-) -> Result<SpanColumns, Invalid> {
-    if table.chunks.len() != column::COUNT {
+) -> Result<(SpanColumns, Option<DenseRows>), Invalid> {
+    if table.chunks.len() != dense::n_columns(&table.dense) {
         return Err(Invalid("file has another number of columns"));
     }
     let mut columns = SpanColumns::default();
@@ -68,9 +89,12 @@ fn decode_some(
         if let Some(rows) = rows {
             return chunk.pages_of_rows(leaf.max_repetition, leaf.max_definition, rows.clone()).map(Some);
         }
-        // Typed values of attributes repeat as their keys do.
-        let repetition =
-            if column::ATTRIBUTE_VALUES.contains(&column) { Repetition::Skip } else { Repetition::Read };
+        // Typed values of attributes repeat as their keys do, and most rows have none if there are columns of their own.
+        let repetition = match (column::ATTRIBUTE_VALUES.contains(&column), table.dense.keys().is_empty()) {
+            (false, _) => Repetition::Read,
+            (true, true) => Repetition::Skip,
+            (true, false) => Repetition::Slots,
+        };
         chunk.pages(leaf.max_repetition, leaf.max_definition, repetition).map(Some)
     };
     if let Some(pages) = read(column::TRACE_ID)? {
@@ -143,7 +167,22 @@ fn decode_some(
     read_attributes(&mut columns.attributes, &read, column::ATTRIBUTE_KEY, n_rows)?;
     read_events(&mut columns, &read, n_rows)?;
     read_links(&mut columns, &read, n_rows)?;
-    Ok(columns)
+    let has_dense = !table.dense.keys().is_empty() && projection.has(dense::ORDER);
+    let dense = has_dense.then(|| read_dense(table, parts, rows)).transpose()?;
+    fits(dense.as_ref().map_or(n_rows, DenseRows::len))?;
+    Ok((columns, dense))
+}
+
+fn read_dense(table: &ChunkTable, parts: &Parts, rows: Option<&Range<usize>>) -> Result<DenseRows, Invalid> {
+    dense::read(&table.dense, &|column| {
+        let chunk = table.open(parts, column)?;
+        match rows {
+            Some(rows) => chunk.pages_of_rows(0, 1, rows.clone()),
+            None if column == dense::ORDER => chunk.pages(0, 1, Repetition::Read),
+            // Which rows have a value, their order says.
+            None => chunk.pages(0, 1, Repetition::Slots),
+        }
+    })
 }
 
 /// Sets the parents that are told by their distance.

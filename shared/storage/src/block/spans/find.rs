@@ -4,10 +4,10 @@
 //! stays compressed. Only the columns whose type the value can have are looked at.
 
 use model::attribute;
-use model::columns::Value;
+use model::columns::{Value, ValueKind};
 use model::search::Condition;
 
-use super::{ChunkTable, LEAVES, Parts, column};
+use super::{ChunkTable, LEAVES, Parts, column, dense};
 use crate::block::parquet::Invalid;
 use crate::block::parquet::read::{ChunkReader, Pages, Positions, Repetition, find_plain_string};
 
@@ -21,6 +21,31 @@ pub fn rows_with_attribute(
     key: &str,
     text: &str,
 ) -> Result<Vec<u32>, Invalid> {
+    let mut rows = rows_in_map(table, parts, key, text)?;
+    if let Some(place) = table.dense.keys().iter().position(|one| one.key == key) {
+        rows.extend(rows_in_column(table, parts, place, text)?);
+        rows.sort_unstable();
+        rows.dedup();
+    }
+    Ok(rows)
+}
+
+/// The rows with such a value in an attribute's own column.
+fn rows_in_column(table: &ChunkTable, parts: &Parts, place: usize, text: &str) -> Result<Vec<u32>, Invalid> {
+    let chunk = table.open(parts, dense::FIRST + place)?;
+    let kind = table.dense.keys()[place].kind;
+    let is_text = matches!(kind, ValueKind::String | ValueKind::Json);
+    if is_text && !may_have_string(&chunk.strings_page()?, text) {
+        return Ok(Vec::new());
+    }
+    let pages = chunk.pages(0, 1, Repetition::Read)?;
+    let test = ValueTest::new(&pages, kind, text)?;
+    let with_value = (0..).zip(&pages.definition).filter(|(_, level)| **level == 1);
+    Ok(with_value.enumerate().filter(|(slot, _)| test.matches(*slot)).map(|(_, (row, _))| row).collect())
+}
+
+/// The rows with such a value in the map.
+fn rows_in_map(table: &ChunkTable, parts: &Parts, key: &str, text: &str) -> Result<Vec<u32>, Invalid> {
     let chunk = |column: usize| table.open(parts, column);
     let keys = chunk(column::ATTRIBUTE_KEY)?;
     if !may_have_string(&keys.strings_page()?, key) {
@@ -63,7 +88,7 @@ pub fn rows_with_attribute(
             break;
         }
         let pages = pages(&chunk(column)?, column, Repetition::Skip)?;
-        let test = ValueTest::new(&pages, column, text)?;
+        let test = ValueTest::new(&pages, kind_of(column), text)?;
         let mut hit = 0;
         let (mut entry, mut slot) = (0, 0);
         for &level in &pages.definition {
@@ -120,7 +145,7 @@ fn rows_without_gaps(
         }
         let test = match position {
             Some(position) => ValueTest::Position(pages.positions_lazily()?, position),
-            None => ValueTest::new(&pages, column, text)?,
+            None => ValueTest::new(&pages, kind_of(column), text)?,
         };
         let mut slots = pages.slots()?;
         for (at, &entry) in entries.iter().enumerate() {
@@ -182,6 +207,17 @@ fn entries_with_key(keys: &Pages, key: &str) -> Result<Vec<(u32, u32)>, Invalid>
     Ok(hits)
 }
 
+/// The kind of the values in a column of the map.
+fn kind_of(column: usize) -> ValueKind {
+    match column {
+        column::ATTRIBUTE_INT => ValueKind::Int,
+        column::ATTRIBUTE_DOUBLE => ValueKind::Double,
+        column::ATTRIBUTE_BOOL => ValueKind::Bool,
+        column::ATTRIBUTE_JSON => ValueKind::Json,
+        _ => ValueKind::String,
+    }
+}
+
 /// Tests the values of one typed column.
 enum ValueTest<'a> {
     Position(Positions<'a>, Option<u32>),
@@ -191,11 +227,11 @@ enum ValueTest<'a> {
 }
 
 impl<'a> ValueTest<'a> {
-    fn new(pages: &'a Pages, column: usize, text: &'a str) -> Result<Self, Invalid> {
-        Ok(match column {
-            column::ATTRIBUTE_INT => Self::Int(pages.i64s()?, text),
-            column::ATTRIBUTE_DOUBLE => Self::Double(pages.doubles()?, text),
-            column::ATTRIBUTE_BOOL => Self::Bool(pages.bools()?, text),
+    fn new(pages: &'a Pages, kind: ValueKind, text: &'a str) -> Result<Self, Invalid> {
+        Ok(match kind {
+            ValueKind::Int => Self::Int(pages.i64s()?, text),
+            ValueKind::Double => Self::Double(pages.doubles()?, text),
+            ValueKind::Bool => Self::Bool(pages.bools()?, text),
             _ => {
                 let (dictionary, positions) = pages.strings_lazily()?;
                 let wanted = dictionary.find(text);

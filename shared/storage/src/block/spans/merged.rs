@@ -3,37 +3,44 @@
 //! ```text
 //! file      = "PAR1"  unit …  search section  directory  search directory  footer
 //! unit      = head  chunk of column 0  chunk of column 1  …
-//! head      = varint rows  per column varint(length << 1 | compressed)
+//! head      = [u8 0  varint n  per attribute with a column of its own: section key  u8 kind]
+//!             varint rows  per column varint(length << 1 | compressed)
 //! directory = the heads of all units, once more
 //! ```
-//! The columns are those of files of one request, so that all that reads these reads a unit too. Rows are sorted by the
+//! The columns are those of files of one request, and behind them columns of the attributes that most spans have, chosen by
+//! [`Choice`](model::dense::Choice) from what is merged: keys, kinds and levels are then said once a unit instead of once
+//! an attribute. Rows are sorted by the
 //! [`hash_id`] of their trace, then by trace, start and span: hashed, so that any scheme of ids spreads evenly and 32 bits
 //! tell where a unit begins. A trace lies in one unit, or, if it is large, in a few that follow each other. Whoever looks
 //! for a trace reads one unit in one range, its head included; whoever searches reads both directories, then blocks of the [`search`]
 //! section, and then units that these name. All this lies between the chunks, where readers of Parquet do not look.
 //!
-//! The file's metadata has `spandrel.layout` = `spans/3`; in `spans/2` units end anywhere between two spans.
+//! The file's metadata has `spandrel.layout` = `spans/4`; in `spans/3` no attribute has a column of its own, and in
+//! `spans/2` units end anywhere between two spans.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
+use model::dense::{Dense, DenseRows, DenseTransfer};
 use model::transfer::SpanTransfer;
 use model::{SpanColumns, SpanId, TraceId};
 
 use super::search::{self, Block, Collector};
-use super::{ChunkTable, LEAVES, NODES, Parts, Projection, column, encode};
+use super::{ChunkTable, NODES, Parts, Projection, column, decode, dense, encode};
 use crate::block::parquet::Invalid;
 use crate::block::parquet::file::{self, RowGroup};
-use crate::block::parquet::write::ChunkWriter;
+use crate::block::parquet::write::{Chunk, ChunkWriter};
 use crate::block::parts;
 use crate::index::fingerprint::{hash_id, may_pass, mix};
 use crate::index::{Descriptor, MergedSpans, SpanUnit, trace_sieve};
 
 /// The layout's name in a file's metadata, under the key `spandrel.layout`.
-pub const LAYOUT: &str = "spans/3";
+pub const LAYOUT: &str = "spans/4";
 
+/// Begins the head of a unit with attributes that have columns of their own: no unit has so few rows.
+const HAS_DENSE: u8 = 0;
 /// Rows of a unit: few, because a trace costs the decoding of one; many, because each repeats resources and names. The
 /// trace with the last of them is not cut.
 const UNIT_ROWS: usize = 4096;
@@ -41,6 +48,9 @@ const UNIT_ROWS: usize = 4096;
 const MAX_UNIT_ROWS: usize = 2 * UNIT_ROWS;
 /// A unit is closed when its columns take as much memory, however few rows those are.
 const UNIT_MEMORY_BYTES: usize = 4 << 20;
+
+/// Chunks of fewer bytes are not compressed: of many columns most are short, and a frame takes microseconds.
+const MIN_COMPRESS_BYTES: usize = 512;
 
 /// Rows that are moved at once at most: column by column, which is faster than row by row.
 const STEP_ROWS: usize = 64;
@@ -61,8 +71,12 @@ pub struct WrittenSpans {
 /// Writes a merged file from rows that come in order. Memory: one unit and the finished bytes.
 pub struct SpanWriter {
     writer: ChunkWriter,
-    /// The open unit. Its dictionaries have strings of units before it.
+    /// Attributes with columns of their own.
+    dense: Dense,
+    /// The open unit, but for these. Its dictionaries have strings of units before it.
     columns: SpanColumns,
+    /// These, of the open unit.
+    dense_rows: DenseRows,
     /// What `columns` took when the unit was opened.
     kept_bytes: usize,
     groups: Vec<RowGroup>,
@@ -77,13 +91,15 @@ pub struct SpanWriter {
 }
 
 impl SpanWriter {
-    /// An empty file, compressed by `zstd_level`.
-    pub fn new(zstd_level: i32) -> Self {
-        let mut writer = ChunkWriter::with_level(zstd_level);
+    /// An empty file, compressed by `zstd_level`, in which these attributes have columns of their own.
+    pub fn new(zstd_level: i32, dense: Dense) -> Self {
+        let mut writer = ChunkWriter::with_level(zstd_level).compressing_from(MIN_COMPRESS_BYTES);
         writer.out.extend_from_slice(file::MAGIC);
         Self {
             writer,
             columns: SpanColumns::default(),
+            dense_rows: DenseRows::new(&dense),
+            dense,
             kept_bytes: 0,
             groups: Vec::new(),
             units: Vec::new(),
@@ -118,7 +134,11 @@ impl SpanWriter {
         let rows = self.columns.len();
         rows >= MAX_UNIT_ROWS
             || rows >= UNIT_ROWS && self.columns.trace_id.last() != Some(&next)
-            || self.columns.memory_bytes() - self.kept_bytes >= UNIT_MEMORY_BYTES
+            || self.held_bytes() - self.kept_bytes >= UNIT_MEMORY_BYTES
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.columns.memory_bytes() + self.dense_rows.memory_bytes()
     }
 
     fn close_unit(&mut self) {
@@ -128,7 +148,8 @@ impl SpanWriter {
         // The head is as long as the lengths in it are: the chunks are written behind and moved into place.
         let start = self.writer.out.len();
         let mut chunks = encode::write_chunks(&mut self.writer, &columns, &distances_to_parents(&columns));
-        let head = parts::write_head(columns.len() as u64, &chunks);
+        dense::write(&mut self.writer, &self.dense_rows, &self.dense, &mut chunks);
+        let head = write_head(columns.len() as u64, &chunks, &self.dense);
         self.writer.out.splice(start..start, head.iter().copied());
         for chunk in &mut chunks {
             chunk.offset += head.len() as u64;
@@ -137,7 +158,7 @@ impl SpanWriter {
         let len = (self.writer.out.len() - start) as u64;
         self.units.push(SpanUnit { rows: columns.len() as u64, first_hash, len });
         self.groups.push(RowGroup { n_rows: columns.len() as u64, chunks });
-        self.search.push_unit(&columns);
+        self.search.push_unit(&columns, &self.dense_rows, &self.dense);
         for trace in columns.trace_id.chunk_by(|a, b| a == b).map(|trace| trace[0]) {
             // The last trace may go on in the next unit.
             let hash = hash_id(&trace.0);
@@ -147,13 +168,15 @@ impl SpanWriter {
         }
         self.describe(&columns);
         columns.clear();
-        self.kept_bytes = columns.memory_bytes();
         self.columns = columns;
+        self.dense_rows.clear();
+        self.kept_bytes = self.held_bytes();
     }
 
     /// Adds what a unit has to the file's description.
     fn describe(&mut self, columns: &SpanColumns) {
-        let of_unit = Descriptor::of_unit(columns);
+        let mut of_unit = Descriptor::of_unit(columns);
+        of_unit.held_bytes += (self.dense_rows.memory_bytes_of_rows()) as u64;
         for (service, _, name) in &of_unit.names {
             self.operations.insert(crate::index::fingerprint::hash_texts(service, name));
             if !self.services.contains(service) {
@@ -179,7 +202,7 @@ impl SpanWriter {
             start..out.len() as u64
         };
         let (directory, search) = (append(&self.directory), append(&search_directory));
-        file::write_footer(&mut out, NODES, &LEAVES, &self.groups, &[("spandrel.layout", LAYOUT)]);
+        write_footer(&mut out, &self.groups, &self.dense);
         let last_hash = self.trace_hashes.last().map_or(u32::MAX, |hash| (hash >> 32) as u32);
         descriptor.merge(
             out.len() as u64,
@@ -192,6 +215,26 @@ impl SpanWriter {
         let many_traces = if are_many { trace_sieve(&self.trace_hashes) } else { Vec::new() };
         Some(WrittenSpans { bytes: Bytes::from(out), descriptor, many_traces })
     }
+}
+
+/// The head of a unit: the attributes with columns of their own if there are any, rows, and where chunks are.
+fn write_head(rows: u64, chunks: &[Chunk], dense: &Dense) -> Vec<u8> {
+    let mut head = Vec::new();
+    if !dense.keys().is_empty() {
+        head.push(HAS_DENSE);
+        dense::write_keys(&mut head, dense);
+    }
+    head.extend_from_slice(&parts::write_head(rows, chunks));
+    head
+}
+
+fn write_footer(out: &mut Vec<u8>, groups: &[RowGroup], dense: &Dense) {
+    let names = dense::names(dense);
+    let mut nodes = NODES.to_vec();
+    nodes.extend(dense::nodes(dense, &names));
+    let keys = dense::metadata(dense);
+    let metadata = [("spandrel.layout", LAYOUT), (dense::METADATA_KEY, keys.as_str())];
+    file::write_footer(out, &nodes, &file::leaves(&nodes), groups, &metadata);
 }
 
 /// Spans of a trace that are looked through for a parent; of larger ones a map is made.
@@ -228,7 +271,15 @@ fn distances_to_parents(columns: &SpanColumns) -> Vec<Option<i32>> {
 /// # Errors
 /// The bytes are no head.
 pub fn read_head(bytes: &mut &[u8], start: u64) -> Result<(u64, ChunkTable), Invalid> {
-    parts::read_head(bytes, start, column::COUNT)
+    let n_before = bytes.len();
+    let mut dense = Dense::default();
+    if bytes.first() == Some(&HAS_DENSE) {
+        *bytes = &bytes[1..];
+        dense = dense::read_keys(bytes)?;
+    }
+    let start = start + (n_before - bytes.len()) as u64;
+    let (rows, table) = parts::read_head(bytes, start, dense::n_columns(&dense))?;
+    Ok((rows, ChunkTable { dense, ..table }))
 }
 
 /// Where the columns of each unit are, by a file's directory.
@@ -242,12 +293,15 @@ pub fn tables(mut directory: &[u8], merged: &MergedSpans) -> Result<Vec<ChunkTab
 /// Spans in the order of merged files, in memory.
 #[derive(Debug)]
 pub struct SpanRun {
+    /// But for attributes with columns of their own.
     columns: SpanColumns,
+    dense: DenseRows,
     hashes: Vec<u64>,
     /// Rows in order.
     order: Vec<u32>,
     next: usize,
     transfer: SpanTransfer,
+    dense_transfer: DenseTransfer,
     /// Rows that are appended to a unit at once.
     step: usize,
 }
@@ -256,8 +310,13 @@ pub struct SpanRun {
 type SpanKey = (u64, TraceId, i64, SpanId);
 
 impl SpanRun {
-    /// These spans, in whatever order they are.
-    pub fn sorted(columns: SpanColumns) -> Self {
+    /// These spans, in whatever order they are, for a file in which these attributes have columns of their own.
+    pub fn sorted(mut columns: SpanColumns, dense: &Dense) -> Self {
+        let apart = DenseRows::split(&mut columns.attributes, dense);
+        Self::of_parts(columns, apart)
+    }
+
+    fn of_parts(columns: SpanColumns, dense: DenseRows) -> Self {
         let hashes: Vec<u64> = columns.trace_id.iter().map(|id| hash_id(&id.0)).collect();
         let mut order: Vec<u32> = (0..columns.len() as u32).collect();
         let key = |row: u32| {
@@ -267,31 +326,52 @@ impl SpanRun {
         if !order.is_sorted_by_key(|&row| key(row)) {
             order.sort_by_key(|&row| key(row));
         }
-        let has_large_rows = columns.memory_bytes() > columns.len() * LARGE_ROW_BYTES;
+        let memory_bytes = columns.memory_bytes() + dense.memory_bytes();
+        let has_large_rows = memory_bytes > columns.len() * LARGE_ROW_BYTES;
         let step = if has_large_rows { 1 } else { STEP_ROWS };
-        Self { columns, hashes, order, next: 0, transfer: SpanTransfer::default(), step }
+        Self {
+            columns,
+            dense,
+            hashes,
+            order,
+            next: 0,
+            transfer: SpanTransfer::default(),
+            dense_transfer: DenseTransfer::default(),
+            step,
+        }
     }
 
-    /// The spans of a unit that was read whole, head included.
+    /// The spans of a unit that was read whole, head included, for a file with these columns.
     ///
     /// # Errors
     /// The bytes are not a unit, or its rows are not in order.
-    pub fn read(bytes: Bytes, start: u64) -> Result<Self, Invalid> {
+    pub fn read(bytes: Bytes, start: u64, dense: &Dense) -> Result<Self, Invalid> {
         let (_, table) = read_head(&mut &*bytes, start)?;
         let mut parts = Parts::new();
         parts.add(start, bytes);
-        let run = Self::sorted(super::decode(&table, &parts, Projection::ALL)?);
+        let (mut columns, apart) = decode::decode_apart(&table, &parts)?;
+        let of_unit = &table.dense;
+        let run = if !of_unit.keys().is_empty() && of_unit.are_in(dense) {
+            let apart =
+                apart.for_columns(of_unit, dense).ok_or(Invalid("columns are not those of the file"))?;
+            Self::of_parts(columns, apart)
+        } else {
+            let joined = apart.join(of_unit, &mut columns.attributes);
+            joined.ok_or(Invalid("attributes are not in their order"))?;
+            Self::sorted(columns, dense)
+        };
         if run.order.is_sorted() { Ok(run) } else { Err(Invalid("rows are not in order")) }
     }
 
     /// About how many bytes the spans take.
     pub fn memory_bytes(&self) -> usize {
-        self.columns.memory_bytes()
+        self.columns.memory_bytes() + self.dense.memory_bytes()
     }
 
     /// Moves rows into the open unit.
     fn append(&mut self, rows: &mut Vec<u32>, writer: &mut SpanWriter) {
         writer.columns.extend_from(&self.columns, rows, &mut self.transfer);
+        writer.dense_rows.extend_from(&self.dense, rows, &mut self.dense_transfer);
         rows.clear();
     }
 
@@ -302,7 +382,7 @@ impl SpanRun {
     }
 }
 
-/// Merges inputs, each of which is fed run by run in the order of its rows. Equal spans are written once.
+/// Merges inputs, all for one file's columns, each of which is fed run by run in the order of its rows. Equal spans are written once.
 ///
 /// Memory is bounded by one run of each input and one unit.
 #[derive(Debug)]
@@ -387,7 +467,11 @@ impl SpanMerge {
                 // Equal keys are few: those before are looked at where they are.
                 run.append(&mut rows, writer);
                 let span = run.columns.span(row as usize);
-                if self.alike.1.iter().any(|&other| writer.columns.span(other).same_as(span)) {
+                let is_same = |&other: &usize| {
+                    writer.columns.span(other).same_as(span)
+                        && writer.dense_rows.is_same(other, &run.dense, row as usize)
+                };
+                if self.alike.1.iter().any(is_same) {
                     self.n_duplicates += 1;
                 } else {
                     self.alike.1.push(writer.columns.len());

@@ -33,6 +33,7 @@ use super::parquet::file::{self, Leaf, Logical, Node, Occurs};
 use crate::index::Descriptor;
 
 mod decode;
+mod dense;
 mod encode;
 mod find;
 pub mod merged;
@@ -48,7 +49,7 @@ pub const LAYOUT: &str = "spans/1";
 
 use Occurs::{Optional, Repeated, Required};
 
-pub(super) const NODES: &[Node] = &[
+pub(super) const NODES: &[Node<'static>] = &[
     Node::id("trace_id", Required, 16),
     Node::leaf("start_time", Required, Logical::TimestampNs, Physical::Int64),
     Node::number("duration_ns"),
@@ -152,9 +153,10 @@ pub(crate) const ATTRIBUTES: Projection = Projection::of(&[
     column::ATTRIBUTE_DOUBLE,
     column::ATTRIBUTE_BOOL,
     column::ATTRIBUTE_JSON,
-]);
+])
+.and(Projection::from(dense::ORDER));
 
-static LEAVES: LazyLock<Vec<Leaf>> = LazyLock::new(|| file::leaves(NODES));
+static LEAVES: LazyLock<Vec<Leaf<'static>>> = LazyLock::new(|| file::leaves(NODES));
 
 /// A file of spans and what planning needs to know of it.
 #[derive(Debug, Clone)]

@@ -43,7 +43,7 @@ pub const LAYOUT: &str = "series/2";
 const TIMESTAMP: Content = Content::Leaf(Physical::Int64);
 const BYTES: Content = Content::Leaf(Physical::ByteArray);
 
-pub(in crate::block) const NODES: &[Node] = &[
+pub(in crate::block) const NODES: &[Node<'static>] = &[
     node("metric", Required, Logical::String, TEXT),
     node("labels", Required, Logical::Map, Content::Group(1)),
     node("key_value", Repeated, Logical::None, Content::Group(2)),
@@ -82,4 +82,4 @@ fn read_column(table: &ChunkTable, parts: &Parts, column: usize) -> Result<Pages
     chunk.pages(leaf.max_repetition, leaf.max_definition, Repetition::Read)
 }
 
-static LEAVES: LazyLock<Vec<Leaf>> = LazyLock::new(|| file::leaves(NODES));
+static LEAVES: LazyLock<Vec<Leaf<'static>>> = LazyLock::new(|| file::leaves(NODES));

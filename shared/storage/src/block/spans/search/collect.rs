@@ -3,12 +3,13 @@
 use hashbrown::HashMap;
 use model::attribute::{self, AnyValue};
 use model::columns::{Value, ValueKind};
+use model::dense::{self, Dense, DenseRows};
 use model::dictionary::{DictColumn, Dictionary};
 use model::{SpanColumns, spans::STATUS_ERROR};
 
 use super::write::BlockWriter;
 use super::{BlockEntry, MAX_LISTED_BYTES, duration_code, start_us, write_directory};
-use crate::index::fingerprint::hash_texts;
+use crate::index::fingerprint::hash_value;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
@@ -50,7 +51,7 @@ pub(super) struct Row {
 
 /// An attribute's value: equal ones of a segment have equal ids. The lowest three bits are its form, the others say where
 /// it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ValueId(u32);
 
 /// What a [`ValueId`] stands for.
@@ -76,6 +77,12 @@ impl ValueId {
     /// Segments are closed long before there are 2^29 of a form.
     fn new(form: u32, place: u32) -> Self {
         Self(place << 3 | form)
+    }
+
+    /// Where it is kept among the last of so many.
+    #[inline]
+    pub(super) fn recent(self, n: usize) -> usize {
+        (self.0 >> 3) as usize % n
     }
 
     /// Whether it is a text that is too long to be listed.
@@ -120,10 +127,10 @@ impl Values {
         match value {
             Value::Empty => ValueId::new(ValueId::EMPTY, 0),
             Value::String(text) if text.len() > MAX_LISTED_BYTES => {
-                ValueId::new(ValueId::LONG_STRING, self.number(hash_texts("", text)))
+                ValueId::new(ValueId::LONG_STRING, self.number(hash_value(text.as_bytes())))
             }
             Value::Json(text) if text.len() > MAX_LISTED_BYTES => {
-                ValueId::new(ValueId::LONG_JSON, self.number(hash_texts("", text)))
+                ValueId::new(ValueId::LONG_JSON, self.number(hash_value(text.as_bytes())))
             }
             Value::String(text) => ValueId::new(ValueId::STRING, self.texts.intern(text)),
             Value::Json(text) => ValueId::new(ValueId::JSON, self.texts.intern(text)),
@@ -162,21 +169,26 @@ const UNKNOWN: u32 = u32::MAX;
 
 impl Known {
     /// Has to come before a unit's entries are asked for.
-    fn begin(&mut self, column: &DictColumn) {
-        if self.dictionary != column.dictionary.id() {
-            self.dictionary = column.dictionary.id();
+    fn begin(&mut self, dictionary: &Dictionary) {
+        if self.dictionary != dictionary.id() {
+            self.dictionary = dictionary.id();
             self.numbers.clear();
         }
-        self.numbers.resize(column.dictionary.len(), UNKNOWN);
+        self.numbers.resize(dictionary.len(), UNKNOWN);
     }
 
     /// The number of an entry's text, which `find` gives if it is not known yet.
     #[inline]
     fn get(&mut self, column: &DictColumn, entry: usize, find: impl FnOnce(&str) -> u32) -> u32 {
-        let position = column.rows[entry];
+        self.at(&column.dictionary, column.rows[entry], find)
+    }
+
+    /// The same of a text by its position.
+    #[inline]
+    fn at(&mut self, dictionary: &Dictionary, position: u32, find: impl FnOnce(&str) -> u32) -> u32 {
         let number = &mut self.numbers[position as usize];
         if *number == UNKNOWN {
-            *number = find(column.dictionary.get(position));
+            *number = find(dictionary.get(position));
         }
         *number
     }
@@ -203,20 +215,55 @@ struct KnownTexts {
     event: Known,
     /// Attributes of distinct events.
     events: Vec<Vec<(u32, ValueId)>>,
+    /// Places in `orders`.
+    order: Known,
+    /// Distinct orders of attributes.
+    orders: Vec<Order>,
+    /// By column of its own the values of an attribute.
+    dense: Vec<Known>,
 }
 
 impl KnownTexts {
-    fn begin(&mut self, columns: &SpanColumns) {
+    /// The place of the order of a row's attributes.
+    fn order_of(&mut self, dense: &DenseRows, row: usize) -> usize {
+        let place = self.order.get(dense.order(), row, |letters| {
+            self.orders.push(Order::read(letters));
+            self.orders.len() as u32 - 1
+        });
+        place as usize
+    }
+}
+
+/// An order in which rows have attributes.
+struct Order {
+    /// Per attribute its column; `None` for one without.
+    columns: Vec<Option<usize>>,
+    /// The place of their keys among those of all rows, for rows that have no other attributes; [`UNKNOWN`] as long as
+    /// there was none.
+    place_of_keys: u32,
+}
+
+impl Order {
+    fn read(letters: &str) -> Self {
+        Self { columns: dense::places(letters).collect(), place_of_keys: UNKNOWN }
+    }
+}
+
+impl KnownTexts {
+    fn begin(&mut self, columns: &SpanColumns, dense: &DenseRows) {
         let SpanColumns { origins, attributes, .. } = columns;
-        self.service.begin(&origins.service);
-        self.resource.begin(&origins.resource);
-        self.name.begin(&columns.name);
-        self.scope_name.begin(&origins.scope_name);
-        self.scope_version.begin(&origins.scope_version);
-        self.key.begin(&attributes.key);
-        self.string.begin(&attributes.string);
-        self.json.begin(&attributes.json);
-        self.event.begin(&columns.events.attributes);
+        self.service.begin(&origins.service.dictionary);
+        self.resource.begin(&origins.resource.dictionary);
+        self.name.begin(&columns.name.dictionary);
+        self.scope_name.begin(&origins.scope_name.dictionary);
+        self.scope_version.begin(&origins.scope_version.dictionary);
+        self.key.begin(&attributes.key.dictionary);
+        self.string.begin(&attributes.string.dictionary);
+        self.json.begin(&attributes.json.dictionary);
+        self.event.begin(&columns.events.attributes.dictionary);
+        self.order.begin(&dense.order().dictionary);
+        self.dense.resize_with(dense.texts().len(), Known::default);
+        self.dense.iter_mut().zip(dense.texts()).for_each(|(known, texts)| known.begin(texts));
     }
 }
 
@@ -315,14 +362,15 @@ impl Segment {
         place
     }
 
-    fn push_unit(&mut self, columns: &SpanColumns) {
+    fn push_unit(&mut self, columns: &SpanColumns, dense: &DenseRows, of_file: &Dense) {
         let unit = self.n_units as u8;
         self.n_units += 1;
-        let SpanColumns { origins, attributes, events, .. } = columns;
-        self.known.begin(columns);
+        let SpanColumns { origins, events, .. } = columns;
+        self.known.begin(columns, dense);
         self.last_shapes.resize(N_LAST_SHAPES, UNKNOWN);
         self.values.last.resize(1 << 8, UNKNOWN);
-        self.attributes.reserve(attributes.kind.len());
+        let dense_keys: Vec<u32> =
+            of_file.keys().iter().map(|one| self.values.texts.intern(&one.key)).collect();
         for row in 0..columns.len() {
             let is_there = |column: &DictColumn| !column.is_empty_at(row);
             let shape = Shape {
@@ -339,37 +387,18 @@ impl Segment {
                     | u8::from(is_there(&columns.trace_state)) << 1,
             };
             let shape = self.shape(shape);
-            self.own_keys.clear();
             let first_value = self.attributes.len() as u32;
-            for entry in attributes.entries(row) {
-                let (known, values) = (&mut self.known, &mut self.values);
-                self.own_keys.push(known.key.of(&attributes.key, entry, &mut values.texts));
-                let slot = attributes.slot[entry] as usize;
-                let value = match attributes.kind[entry] {
-                    ValueKind::String => {
-                        let id = |text: &str| values.id(Value::String(text)).0;
-                        ValueId(known.string.get(&attributes.string, slot, id))
-                    }
-                    ValueKind::Json => {
-                        let id = |text: &str| values.id(Value::Json(text)).0;
-                        ValueId(known.json.get(&attributes.json, slot, id))
-                    }
-                    _ => values.id(attributes.value(entry)),
-                };
-                self.attributes.push(value);
-            }
-            for entry in events.entries(row) {
-                let (known, values) = (&mut self.known, &mut self.values);
-                let of_event = known.event.get(&events.attributes, entry, |json| {
-                    known.events.push(event_attributes(json, values));
-                    known.events.len() as u32 - 1
-                });
-                for &(key, value) in &known.events[of_event as usize] {
-                    self.own_keys.push(key);
-                    self.attributes.push(value);
-                }
-            }
-            let keys = self.place_of_keys(shape);
+            let order = self.known.order_of(dense, row);
+            let has_others = !columns.attributes.entries(row).is_empty() || !events.entries(row).is_empty();
+            let keys = if has_others {
+                self.own_keys.clear();
+                self.push_attributes(columns, (dense, of_file), row, (order, &dense_keys));
+                self.push_events(columns, row);
+                self.place_of_keys(shape)
+            } else {
+                self.push_dense((dense, of_file), row, order);
+                self.place_of_dense_keys(shape, order, &dense_keys)
+            };
             let row = Row {
                 start_us: start_us(columns.start_ns[row]),
                 service: self.known.service.of(&origins.service, row, &mut self.services),
@@ -384,9 +413,113 @@ impl Segment {
         }
     }
 
+    /// Appends the values of a row all of whose attributes have columns of their own.
+    fn push_dense(&mut self, (dense, of_file): (&DenseRows, &Dense), row: usize, order: usize) {
+        let KnownTexts { orders, dense: known, .. } = &mut self.known;
+        for (&column, &bits) in orders[order].columns.iter().flatten().zip(dense.values(row)) {
+            let kind = of_file.keys()[column].kind;
+            let id = dense_value(kind, bits, &dense.texts()[column], &mut known[column], &mut self.values);
+            self.attributes.push(id);
+        }
+    }
+
+    /// Appends keys and values of a row's attributes.
+    fn push_attributes(
+        &mut self,
+        columns: &SpanColumns,
+        (dense, of_file): (&DenseRows, &Dense),
+        row: usize,
+        (order, dense_keys): (usize, &[u32]),
+    ) {
+        let attributes = &columns.attributes;
+        let KnownTexts { orders, dense: known_dense, key, string, json, .. } = &mut self.known;
+        let values = &mut self.values;
+        let mut others = attributes.entries(row);
+        let mut bits = dense.values(row).iter();
+        let mut push_other = |entry: usize, values: &mut Values, keys: &mut Vec<u32>| {
+            keys.push(key.of(&attributes.key, entry, &mut values.texts));
+            let slot = attributes.slot[entry] as usize;
+            match attributes.kind[entry] {
+                ValueKind::String => {
+                    let id = |text: &str| values.id(Value::String(text)).0;
+                    ValueId(string.get(&attributes.string, slot, id))
+                }
+                ValueKind::Json => {
+                    let id = |text: &str| values.id(Value::Json(text)).0;
+                    ValueId(json.get(&attributes.json, slot, id))
+                }
+                _ => values.id(attributes.value(entry)),
+            }
+        };
+        for &place in &orders[order].columns {
+            let id = if let Some(column) = place {
+                let Some(&bits) = bits.next() else { continue };
+                self.own_keys.push(dense_keys[column]);
+                let kind = of_file.keys()[column].kind;
+                dense_value(kind, bits, &dense.texts()[column], &mut known_dense[column], values)
+            } else {
+                let Some(entry) = others.next() else { continue };
+                push_other(entry, values, &mut self.own_keys)
+            };
+            self.attributes.push(id);
+        }
+        for entry in others {
+            let id = push_other(entry, values, &mut self.own_keys);
+            self.attributes.push(id);
+        }
+    }
+
+    /// Appends keys and values of the attributes of a row's events.
+    fn push_events(&mut self, columns: &SpanColumns, row: usize) {
+        let events = &columns.events;
+        for entry in events.entries(row) {
+            let (known, values) = (&mut self.known, &mut self.values);
+            let of_event = known.event.get(&events.attributes, entry, |json| {
+                known.events.push(event_attributes(json, values));
+                known.events.len() as u32 - 1
+            });
+            for &(key, value) in &known.events[of_event as usize] {
+                self.own_keys.push(key);
+                self.attributes.push(value);
+            }
+        }
+    }
+
+    /// The place of the keys of rows that have only attributes with columns of their own, in this order.
+    fn place_of_dense_keys(&mut self, shape: u32, order: usize, dense_keys: &[u32]) -> u32 {
+        let known = &self.known.orders[order];
+        if known.place_of_keys != UNKNOWN {
+            return known.place_of_keys;
+        }
+        self.own_keys.clear();
+        self.own_keys.extend(known.columns.iter().flatten().map(|&column| dense_keys[column]));
+        let place = self.place_of_keys(shape);
+        self.known.orders[order].place_of_keys = place;
+        place
+    }
+
     /// Whether some of these rows is an error.
     pub(super) fn has_errors(&self, rows: &[Row]) -> bool {
         rows.iter().any(|row| self.shapes[row.shape as usize].status == STATUS_ERROR)
+    }
+}
+
+/// The id of a value in an attribute's own column.
+#[inline]
+fn dense_value(
+    kind: ValueKind,
+    bits: u64,
+    texts: &Dictionary,
+    known: &mut Known,
+    values: &mut Values,
+) -> ValueId {
+    match kind {
+        ValueKind::String => ValueId(known.at(texts, bits as u32, |text| values.id(Value::String(text)).0)),
+        ValueKind::Json => ValueId(known.at(texts, bits as u32, |text| values.id(Value::Json(text)).0)),
+        ValueKind::Int => values.id(Value::Int(bits as i64)),
+        ValueKind::Double => values.id(Value::Double(f64::from_bits(bits))),
+        ValueKind::Bool => values.id(Value::Bool(bits != 0)),
+        ValueKind::Empty => values.id(Value::Empty),
     }
 }
 
@@ -440,8 +573,13 @@ impl Collector {
     }
 
     /// Takes the next unit of the file.
-    pub(in crate::block::spans) fn push_unit(&mut self, columns: &SpanColumns) {
-        self.segment.push_unit(columns);
+    pub(in crate::block::spans) fn push_unit(
+        &mut self,
+        columns: &SpanColumns,
+        dense: &DenseRows,
+        of_file: &Dense,
+    ) {
+        self.segment.push_unit(columns, dense, of_file);
         self.n_units += 1;
         if self.segment.is_full() {
             self.close_segment();

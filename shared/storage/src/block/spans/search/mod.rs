@@ -19,7 +19,8 @@
 //!             u8 1: has a status message   2: has a trace state
 //! resources = frame of sections of JSON  codes
 //! key       = section key  u8 0: its values are listed  frame of value …  codes
-//!           | section key  u8 1: they are not  u8 kinds of value there are  section fingerprints of texts  codes
+//!           | section key  u8 2: they are not  u8 kinds of value there are  section fingerprints of texts  codes
+//!           | section key  u8 1: as 2, with fingerprints by [`hash_texts`]; before `spans/4`
 //! value     = u8 kind  zigzag | 8 bytes LE | u8 | section | nothing
 //! codes     = frame of one code a row, u8 where there are at most 256 and u16 LE else; of one code if all are equal
 //! frame     = varint length << 1 | compressed  [varint length by zstd]  bytes

@@ -12,7 +12,7 @@ use crate::block::ints;
 use crate::block::parquet::Invalid;
 use crate::block::parquet::read::decompress;
 use crate::block::parquet::thrift::{read_varint, take, unzigzag};
-use crate::index::fingerprint::{self, hash_texts};
+use crate::index::fingerprint::{self, hash_texts, hash_value};
 
 /// The largest frame that a reader accepts: texts of one block.
 const MAX_FRAME_BYTES: usize = 256 << 20;
@@ -281,8 +281,9 @@ impl<'a> Block<'a> {
             if found.name == key {
                 return match found.values {
                     Values::Listed(listed) => self.listed(listed, found.codes, value),
-                    Values::Unlisted { kinds, set } => {
-                        let meets = if may_have(kinds, set, value)? { Meets::Maybe } else { Meets::No };
+                    Values::Unlisted { kinds, set, hash } => {
+                        let meets =
+                            if may_have(kinds, (set, hash), value)? { Meets::Maybe } else { Meets::No };
                         self.by_code(found.codes, &[Meets::No, meets])
                     }
                 };
@@ -351,13 +352,13 @@ fn asks_much(condition: &Condition) -> bool {
 }
 
 /// Whether a key may have a value that [`Condition::text_matches`] `text` among values that are not listed.
-fn may_have(kinds: u8, set: &[u8], text: &str) -> Result<bool, Invalid> {
+fn may_have(kinds: u8, (set, hash): (&[u8], fn(&str) -> u64), text: &str) -> Result<bool, Invalid> {
     let has = |kind: u8| kinds & kind::bit(kind) != 0;
     Ok(has(kind::EMPTY) && text.is_empty()
         || has(kind::INT) && text.parse::<i64>().is_ok()
         || has(kind::DOUBLE) && text.parse::<f64>().is_ok()
         || has(kind::BOOL) && (text == "true" || text == "false")
-        || (has(kind::STRING) || has(kind::JSON)) && fingerprint::may_contain(set, hash_texts("", text))?)
+        || (has(kind::STRING) || has(kind::JSON)) && fingerprint::may_contain(set, hash(text))?)
 }
 
 /// Whether attributes in JSON have the key with a value that [`Condition::text_matches`] `value`.
@@ -416,7 +417,12 @@ struct Key<'a> {
 
 enum Values<'a> {
     Listed(Frame<'a>),
-    Unlisted { kinds: u8, set: &'a [u8] },
+    /// With the hash of texts by which they are in the set.
+    Unlisted {
+        kinds: u8,
+        set: &'a [u8],
+        hash: fn(&str) -> u64,
+    },
 }
 
 impl<'a> Key<'a> {
@@ -424,7 +430,15 @@ impl<'a> Key<'a> {
         let name = read_text(bytes)?;
         let values = match take(bytes, 1)?[0] {
             0 => Values::Listed(Frame::take(bytes)?),
-            1 => Values::Unlisted { kinds: take(bytes, 1)?[0], set: read_section(bytes)? },
+            form @ (1 | 2) => Values::Unlisted {
+                kinds: take(bytes, 1)?[0],
+                set: read_section(bytes)?,
+                hash: if form == 1 {
+                    |text| hash_texts("", text)
+                } else {
+                    |text| hash_value(text.as_bytes())
+                },
+            },
             _ => return Err(Invalid("key has an unknown form")),
         };
         Ok(Self { name, values, codes: Frame::take(bytes)? })

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::block::ints;
 use crate::block::parquet::thrift::{write_varint, zigzag};
-use crate::index::fingerprint::{self, hash_texts};
+use crate::index::fingerprint::{self, hash_texts, hash_value};
 use model::columns::Value;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -20,8 +20,8 @@ const MIN_COMPRESS_BYTES: usize = 48;
 const ABSENT: u16 = 0;
 /// The code of a key whose value is not said.
 const UNSAID: u16 = 1;
-/// The last place that a value may have.
-const MAX_PLACE: usize = u16::MAX as usize - 2;
+/// Values of a key that are found without its map.
+const N_RECENT: usize = 32;
 
 /// Writes blocks, one behind the other.
 pub(super) struct BlockWriter {
@@ -191,11 +191,14 @@ impl BlockWriter {
         }
         let mut kinds = 0;
         let mut hashes = Vec::new();
-        for &value in &column.values {
+        let mut values = column.values.clone();
+        values.sort_unstable();
+        values.dedup();
+        for value in values {
             let (kind, hash) = match segment.values.get(value) {
                 Found::Value(Value::Empty) => (kind::EMPTY, None),
-                Found::Value(Value::String(text)) => (kind::STRING, Some(hash_texts("", text))),
-                Found::Value(Value::Json(text)) => (kind::JSON, Some(hash_texts("", text))),
+                Found::Value(Value::String(text)) => (kind::STRING, Some(hash_value(text.as_bytes()))),
+                Found::Value(Value::Json(text)) => (kind::JSON, Some(hash_value(text.as_bytes()))),
                 Found::Value(Value::Int(_)) => (kind::INT, None),
                 Found::Value(Value::Double(_)) => (kind::DOUBLE, None),
                 Found::Value(Value::Bool(_)) => (kind::BOOL, None),
@@ -207,7 +210,7 @@ impl BlockWriter {
         }
         let mut set = Vec::new();
         fingerprint::write(&mut set, hashes.into_iter(), VALUE_RATE_BITS);
-        self.out.extend([1, kinds]);
+        self.out.extend([2, kinds]);
         write_section(&mut self.out, &set);
         self.codes(2, column.codes.iter().map(|&code| code.min(UNSAID)));
     }
@@ -250,11 +253,11 @@ impl BlockWriter {
 struct KeyColumn {
     /// By row.
     codes: Vec<u16>,
-    /// Distinct ones, in the order of their codes while they are listed.
+    /// Distinct ones in the order of their codes while they are listed; else each at least once.
     values: Vec<ValueId>,
     places: FastMap<ValueId, u16>,
-    /// The value that came last, and its place.
-    last: Option<(ValueId, u16)>,
+    /// Values that came last, and their places, by bits of their ids.
+    recent: [(Option<ValueId>, u16); N_RECENT],
     is_listed: bool,
 }
 
@@ -264,29 +267,37 @@ impl KeyColumn {
             codes: vec![ABSENT; n_rows],
             values: Vec::new(),
             places: FastMap::default(),
-            last: None,
+            recent: [(None, 0); N_RECENT],
             is_listed: true,
         }
     }
 
     fn push(&mut self, row: usize, value: ValueId) {
-        let place = match self.last {
-            Some((last, place)) if last == value => place,
-            _ => self.place(value),
+        let recent = value.recent(N_RECENT);
+        let place = match self.recent[recent] {
+            (Some(other), place) if other == value => place,
+            _ => {
+                let place = self.place(value);
+                self.recent[recent] = (Some(value), place);
+                place
+            }
         };
-        self.last = Some((value, place));
         let code = &mut self.codes[row];
         *code = if *code == ABSENT { place + 2 } else { UNSAID };
     }
 
     fn place(&mut self, value: ValueId) -> u16 {
+        if !self.is_listed {
+            // Which value it is, no code will say.
+            self.values.push(value);
+            return 0;
+        }
         let next = self.values.len();
-        // So many are there only if spans repeat the key.
-        let place = *self.places.entry(value).or_insert(next.min(MAX_PLACE) as u16);
-        if usize::from(place) == next || next >= MAX_PLACE {
+        let place = *self.places.entry(value).or_insert(next as u16);
+        if usize::from(place) == next {
             self.values.push(value);
         }
-        self.is_listed &= self.values.len() <= MAX_LISTED_VALUES;
+        self.is_listed = self.values.len() <= MAX_LISTED_VALUES;
         place
     }
 }
