@@ -374,7 +374,9 @@ def test_duckdb_reads_merged_spans(merged, story):
             )
             for ids, record in sent.items()
         )
-        assert query("SELECT count(*) FROM spans WHERE attributes['http.status_code'].int = 210 AND attributes['ok'].bool") == [(1,)]
+        assert query("SELECT count(*) FROM spans WHERE attribute_http_status_code_int = 210 AND attribute_ok_bool") == [(1,)]
+        in_order = query("SELECT count(*) FROM spans WHERE attribute_http_status_code_int IS NOT NULL AND attributes_order IS NULL")
+        assert in_order == [(0,)], "who has a value in a column has an order"
         assert query("SELECT count(DISTINCT trace_id) FROM spans WHERE resource_attributes LIKE '%h3%'") == [(12,)]
         dates = [time.strftime("%Y-%m-%d", time.gmtime(story.start_s + day * DAY_S)) for day in range(2)]
         folders = query("SELECT DISTINCT tenant, signal, date::VARCHAR FROM spans ORDER BY ALL")

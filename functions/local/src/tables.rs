@@ -7,6 +7,8 @@ use std::error::Error;
 use std::io::Write as _;
 
 use model::Signal;
+use model::columns::ValueKind;
+use model::dense::DenseKey;
 use serde_json::{Value, json};
 use storage::block::hive;
 
@@ -19,6 +21,22 @@ pub struct Args {
     /// One table instead of all
     #[arg(long, value_enum)]
     signal: Option<Name>,
+    /// An attribute of spans that merged files have a column for, beside those that conventions know; may be repeated
+    #[arg(long = "attribute", value_name = "KEY[:int|double|bool|json]", value_parser = attribute)]
+    attributes: Vec<DenseKey>,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the form that clap asks for")]
+fn attribute(text: &str) -> Result<DenseKey, std::convert::Infallible> {
+    let kinds = [
+        (":int", ValueKind::Int),
+        (":double", ValueKind::Double),
+        (":bool", ValueKind::Bool),
+        (":json", ValueKind::Json),
+    ];
+    let found = kinds.iter().find_map(|(suffix, kind)| Some((text.strip_suffix(suffix)?, *kind)));
+    let (key, kind) = found.unwrap_or((text, ValueKind::String));
+    Ok(DenseKey { key: key.to_owned(), kind })
 }
 
 /// A signal by its name in folders.
@@ -42,15 +60,15 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     };
     let mut stdout = std::io::stdout().lock();
     for signal in signals {
-        writeln!(stdout, "{}", table_input(signal, args.location.trim_end_matches('/')))?;
+        writeln!(stdout, "{}", table_input(signal, args.location.trim_end_matches('/'), &args.attributes))?;
     }
     Ok(())
 }
 
 /// The `TableInput` of Glue's `CreateTable` for a signal's files below `location`.
-fn table_input(signal: Signal, location: &str) -> Value {
+fn table_input(signal: Signal, location: &str, attributes: &[DenseKey]) -> Value {
     let name = signal.as_str();
-    let columns: Vec<Value> = hive::columns(signal)
+    let columns: Vec<Value> = hive::columns(signal, attributes)
         .into_iter()
         .map(|column| json!({ "Name": column.name, "Type": column.kind }))
         .collect();
@@ -98,14 +116,19 @@ mod tests {
     #[test]
     fn a_table_has_the_columns_of_its_files_and_projects_their_folders() {
         for signal in Signal::ALL {
-            let table = table_input(signal, "s3://b/p");
+            let own = ["tier", "items:json"].map(|text| attribute(text).expect("a key"));
+            let table = table_input(signal, "s3://b/p", &own);
             let name = signal.as_str();
             let expected =
                 format!("s3://b/p/tenant=${{tenant}}/signal={name}/date=${{date}}/hour=${{hour}}/");
             assert_eq!(table["Parameters"]["storage.location.template"], expected);
             let columns = table["StorageDescriptor"]["Columns"].as_array().expect("columns");
-            assert_eq!(columns.len(), hive::columns(signal).len());
-            assert_eq!(columns[0]["Type"], hive::columns(signal)[0].kind);
+            assert_eq!(columns.len(), hive::columns(signal, &own).len());
+            if signal == Signal::Traces {
+                let last: Vec<_> = columns.iter().rev().take(2).map(|column| &column["Name"]).collect();
+                assert_eq!(last, ["attribute_items_json", "attribute_tier"]);
+            }
+            assert_eq!(columns[0]["Type"], hive::columns(signal, &own)[0].kind);
         }
     }
 }

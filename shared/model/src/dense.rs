@@ -39,10 +39,18 @@ pub struct DenseKey {
 
 impl DenseKey {
     /// What its column is called: the key behind `attribute_`, in lower case and with underscores for all that is not a
-    /// letter or digit of ASCII, because catalogs of tables know no other names.
+    /// letter or digit of ASCII, because catalogs of tables know no other names; then the kind where that is not text, so
+    /// that a name has one type in all files.
     pub fn column_name(&self) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
-        "attribute_".chars().chain(self.key.chars().map(plain)).collect()
+        let kind = match self.kind {
+            ValueKind::String | ValueKind::Empty => "",
+            ValueKind::Int => "_int",
+            ValueKind::Double => "_double",
+            ValueKind::Bool => "_bool",
+            ValueKind::Json => "_json",
+        };
+        "attribute_".chars().chain(self.key.chars().map(plain)).chain(kind.chars()).collect()
     }
 }
 

@@ -3,6 +3,8 @@
 //! They follow from the layouts that files are written by, so that a table never says what no file has.
 
 use model::Signal;
+use model::columns::ValueKind;
+use model::dense::DenseKey;
 
 use super::parquet::Physical;
 use super::parquet::file::{Content, Logical, Node};
@@ -12,16 +14,75 @@ use super::{logs, series, spans};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
     /// Its name, as in the files.
-    pub name: &'static str,
+    pub name: String,
     /// Its type, such as `map<string,string>`.
     pub kind: String,
 }
 
-/// The columns of a signal's files. Those of spans and log records are the same at every level; of series these are the
+/// Attributes of spans that merged files often have columns for. Source: OpenTelemetry's semantic conventions.
+const CONVENTIONS: [(&str, ValueKind); 35] = [
+    ("client.address", ValueKind::String),
+    ("code.function.name", ValueKind::String),
+    ("db.collection.name", ValueKind::String),
+    ("db.namespace", ValueKind::String),
+    ("db.operation.name", ValueKind::String),
+    ("db.query.text", ValueKind::String),
+    ("db.response.returned_rows", ValueKind::Int),
+    ("db.system.name", ValueKind::String),
+    ("enduser.id", ValueKind::String),
+    ("error.type", ValueKind::String),
+    ("gen_ai.operation.name", ValueKind::String),
+    ("gen_ai.provider.name", ValueKind::String),
+    ("gen_ai.request.model", ValueKind::String),
+    ("gen_ai.response.model", ValueKind::String),
+    ("gen_ai.usage.input_tokens", ValueKind::Int),
+    ("gen_ai.usage.output_tokens", ValueKind::Int),
+    ("http.request.method", ValueKind::String),
+    ("http.response.status_code", ValueKind::Int),
+    ("http.route", ValueKind::String),
+    ("messaging.destination.name", ValueKind::String),
+    ("messaging.message.id", ValueKind::String),
+    ("messaging.operation.name", ValueKind::String),
+    ("messaging.system", ValueKind::String),
+    ("network.peer.address", ValueKind::String),
+    ("network.peer.port", ValueKind::Int),
+    ("rpc.grpc.status_code", ValueKind::Int),
+    ("rpc.method", ValueKind::String),
+    ("rpc.service", ValueKind::String),
+    ("rpc.system", ValueKind::String),
+    ("server.address", ValueKind::String),
+    ("server.port", ValueKind::Int),
+    ("session.id", ValueKind::String),
+    ("url.full", ValueKind::String),
+    ("url.path", ValueKind::String),
+    ("user_agent.original", ValueKind::String),
+];
+
+/// The columns of a signal's files. Those of log records are the same at every level. Of spans and series these are the
 /// columns of files of single requests and then those that only merged ones have: a file has nulls for what it lacks.
-pub fn columns(signal: Signal) -> Vec<Column> {
+///
+/// Which attributes of spans have columns follows from the data. There are columns here for those that conventions know,
+/// and for `attributes`; what else a file has in columns of its own, a table does not show.
+pub fn columns(signal: Signal, attributes: &[DenseKey]) -> Vec<Column> {
     match signal {
-        Signal::Traces => of_nodes(spans::NODES),
+        Signal::Traces => {
+            let mut columns = of_nodes(spans::NODES);
+            columns.push(Column { name: spans::ORDER_NAME.to_owned(), kind: "string".to_owned() });
+            let known = CONVENTIONS.map(|(key, kind)| DenseKey { key: key.to_owned(), kind });
+            for one in known.iter().chain(attributes) {
+                let kind = match one.kind {
+                    ValueKind::Int => "bigint",
+                    ValueKind::Double => "double",
+                    ValueKind::Bool => "boolean",
+                    ValueKind::String | ValueKind::Json | ValueKind::Empty => "string",
+                };
+                let name = one.column_name();
+                if !columns.iter().any(|column| column.name == name) {
+                    columns.push(Column { name, kind: kind.to_owned() });
+                }
+            }
+            columns
+        }
         Signal::Logs => of_nodes(logs::NODES),
         Signal::Metrics => {
             let mut columns = of_nodes(series::NODES);
@@ -69,7 +130,7 @@ fn take(rest: &mut &[Node<'static>]) -> Option<Column> {
             }
         }
     };
-    Some(Column { name: node.name, kind })
+    Some(Column { name: node.name.to_owned(), kind })
 }
 
 fn of_leaf(physical: Physical, logical: Logical) -> &'static str {
@@ -89,7 +150,8 @@ mod tests {
     use super::*;
 
     fn kind(signal: Signal, name: &str) -> String {
-        let columns = columns(signal);
+        let own = DenseKey { key: "App.Items".to_owned(), kind: ValueKind::Json };
+        let columns = columns(signal, &[own.clone(), own]);
         let found: Vec<&Column> = columns.iter().filter(|column| column.name == name).collect();
         assert_eq!(found.len(), 1, "{name}");
         found[0].kind.clone()
@@ -108,6 +170,10 @@ mod tests {
                 "events",
                 "array<struct<time:timestamp,name:string,attributes:string,dropped_attributes_count:bigint>>",
             ),
+            (Signal::Traces, "attributes_order", "string"),
+            (Signal::Traces, "attribute_http_route", "string"),
+            (Signal::Traces, "attribute_http_response_status_code_int", "bigint"),
+            (Signal::Traces, "attribute_app_items_json", "string"),
             (Signal::Logs, "body_json", "string"),
             (Signal::Logs, "attributes", &format!("map<string,{value}>")),
             (Signal::Metrics, "labels", "map<string,string>"),
