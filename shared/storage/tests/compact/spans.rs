@@ -175,6 +175,33 @@ fn equal_spans_of_different_requests_are_stored_once() {
 }
 
 #[test]
+fn a_file_that_is_alone_comes_into_its_day_as_it_is() {
+    wait(async {
+        let store = memory();
+        let writer = Writer::new(store.clone());
+        for seed in 0..6 {
+            write(&writer, &batch(&mut Random(seed), FIRST_HOUR, 1)).await;
+        }
+        let before = answers(&store).await.expect("memory");
+        // In two steps: within the hour, because they are more than one merge reads, and then into the day.
+        let rules = storage::compact::Rules { max_inputs: 4, min_merged: 2, ..Default::default() };
+        let report = run(&store, &Settings { rules, ..everything() }, NOW_S).await.expect("memory");
+        assert_eq!((report.merges, report.failed), (4, 0), "{report:?}");
+        let listed = store.objects.list("", None, usize::MAX).await.expect("memory");
+        let mut of_levels = Vec::new();
+        for level in ["/l2-", "/l9-"] {
+            let found = listed.iter().find(|object| object.key.contains(level)).expect("a file of the level");
+            of_levels.push(store.objects.get(&found.key).await.expect("memory").expect("it is listed"));
+        }
+        assert_eq!(of_levels[0], of_levels[1]);
+        assert_eq!(answers(&store).await.expect("memory"), before);
+        let_grace_pass(&store, NOW_S).await;
+        assert_eq!(answers(&store).await.expect("memory"), before);
+        assert_sound(&store).await;
+    });
+}
+
+#[test]
 fn what_reaches_over_days_is_split_among_them() {
     wait(async {
         let store = memory();

@@ -33,8 +33,8 @@ use crate::block::parquet::Invalid;
 use crate::block::parquet::file::{self, RowGroup};
 use crate::block::parquet::write::{Chunk, ChunkWriter};
 use crate::block::parts;
-use crate::index::fingerprint::{hash_id, may_pass, mix};
-use crate::index::{Descriptor, MergedSpans, SpanUnit, trace_sieve};
+use crate::index::fingerprint::{hash_id, mix};
+use crate::index::{Descriptor, MergedSpans, Places, SpanUnit, Summary, trace_sieve};
 
 /// The layout's name in a file's metadata, under the key `spandrel.layout`.
 pub const LAYOUT: &str = "spans/4";
@@ -500,7 +500,15 @@ impl SpanMerge {
 /// # Errors
 /// It is not.
 pub fn verify(bytes: &Bytes, descriptor: &Descriptor) -> Result<(), Invalid> {
-    let crate::index::Places::Merged(merged) = &descriptor.places else {
+    verify_item(bytes, &Summary::parse(&descriptor.encode())?)
+}
+
+/// As [`verify`], by the item itself.
+///
+/// # Errors
+/// As there.
+pub fn verify_item(bytes: &Bytes, item: &Summary<'_>) -> Result<(), Invalid> {
+    let Places::Merged(merged) = item.places()? else {
         return Err(Invalid("merged file has no units"));
     };
     let mut directory = bytes
@@ -523,7 +531,7 @@ pub fn verify(bytes: &Bytes, descriptor: &Descriptor) -> Result<(), Invalid> {
             if hash < before {
                 return Err(Invalid("rows are not in order"));
             }
-            if hash != before && !descriptor.traces.is_empty() && !may_pass(&descriptor.traces, hash)? {
+            if hash != before && !item.may_have_trace(hash)? {
                 return Err(Invalid("item lacks a trace"));
             }
             before = hash;
@@ -550,10 +558,8 @@ pub fn verify(bytes: &Bytes, descriptor: &Descriptor) -> Result<(), Invalid> {
         return Err(Invalid("blocks have other spans than units"));
     }
     let ends_there = (before >> 32) as u32 <= merged.last_hash;
-    let is_sound = n_rows == descriptor.rows
-        && bytes.len() as u64 == descriptor.size
-        && directory.is_empty()
-        && ends_there;
+    let is_sound =
+        n_rows == item.rows && bytes.len() as u64 == item.size && directory.is_empty() && ends_there;
     if is_sound { Ok(()) } else { Err(Invalid("file is not what its item says")) }
 }
 
