@@ -128,7 +128,7 @@ pub struct DenseRows {
     ends: Vec<u32>,
     /// Values in the order of their letters: positions of texts, or the bits of numbers.
     values: Vec<u64>,
-    /// Per column its texts; none for numbers.
+    /// Per column its texts, of which some may come twice; none for numbers.
     texts: Vec<Dictionary>,
     /// Whether most rows have a text of their own in a column, by bit: these are not looked for among others.
     are_own: u64,
@@ -388,7 +388,7 @@ impl DenseRows {
         &self.order
     }
 
-    /// Per column its texts; none for numbers.
+    /// Per column its texts, of which some may come twice; none for numbers.
     pub fn texts(&self) -> &[Dictionary] {
         &self.texts
     }

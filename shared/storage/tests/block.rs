@@ -3,6 +3,7 @@
 mod spans;
 
 use bytes::Bytes;
+use model::columns::Value;
 use model::dense::Choice;
 use model::spans::SpanFields;
 use model::{SpanColumns, SpanId, TraceId};
@@ -10,7 +11,7 @@ use proptest::prelude::*;
 use storage::block::reference;
 use storage::block::spans::merged::{SpanMerge, SpanRun, SpanWriter, WrittenSpans, verify};
 use storage::block::spans::{
-    ChunkTable, EncodedSpans, Parts, Projection, column, decode, decode_rows, encode,
+    ChunkTable, EncodedSpans, Parts, Projection, column, decode, decode_rows, encode, rows_with_attribute,
 };
 use storage::index::{Places, Summary};
 
@@ -149,6 +150,61 @@ fn golden_files_pin_the_merged_layout() {
     assert_eq!(written.descriptor.rows, spans::example().len() as u64, "equal spans are stored once");
     spans::check_golden("spans-4.parquet", &written.bytes);
     spans::check_golden("spans-4.item", &written.descriptor.encode());
+}
+
+/// Spans of one trace each, of which the attribute `key` has these texts.
+fn with_texts(first_id: u64, texts: &[String]) -> SpanColumns {
+    let mut columns = SpanColumns::default();
+    for (id, text) in (first_id..).zip(texts) {
+        columns.attributes.push("key", Value::String(text));
+        let origin = columns.origins.intern_resource("service", "", "");
+        let mut trace_id = [1; 16];
+        trace_id[..8].copy_from_slice(&id.to_be_bytes());
+        let fields = SpanFields { trace_id: TraceId(trace_id), name: "name", ..SpanFields::default() };
+        columns.push_span(&fields, origin);
+    }
+    columns
+}
+
+#[test]
+fn a_text_that_inputs_have_apart_is_found_in_all_rows() {
+    // The first input has a text for each row, which is not looked for among those of the second.
+    let own: Vec<String> = (0..300).map(|n| format!("text {n}")).collect();
+    let few: Vec<String> = (0..2000).map(|n| format!("text {}", n % 7)).collect();
+    let first = merged([with_texts(0, &own), SpanColumns::default()]);
+    let Places::Merged(places) = &first.descriptor.places else { panic!("a merged file") };
+    let (unit, _) = places.placed().next().expect("a unit");
+    let second = with_texts(10_000, &few);
+    let dense = Choice::of(&second.attributes).choose(&[]);
+    let bytes = first.bytes.slice(unit.start as usize..unit.end as usize);
+    let mut merge = SpanMerge::new(2);
+    merge.feed(0, Some(SpanRun::read(bytes, unit.start, &dense).expect("own unit")));
+    merge.feed(1, Some(SpanRun::sorted(second, &dense)));
+    let mut writer = SpanWriter::new(3, dense);
+    while merge.write(&mut writer, usize::MAX) || merge.starved().is_some() {
+        while let Some(starved) = merge.starved() {
+            merge.feed(starved, None);
+        }
+    }
+    let both = writer.finish().expect("spans");
+    verify(&both.bytes, &both.descriptor).expect("own file");
+    let Places::Merged(places) = &both.descriptor.places else { panic!("a merged file") };
+    let mut directory = &both.bytes[places.directory.start as usize..places.directory.end as usize];
+    let mut n_found = 0;
+    for (unit, _) in places.placed() {
+        let (_, table) =
+            storage::block::spans::merged::read_head(&mut directory, unit.start).expect("a head");
+        let parts = Parts::whole(both.bytes.clone());
+        let rows = rows_with_attribute(&table, &parts, "key", "text 3").expect("own file");
+        let columns = decode(&table, &parts, Projection::ALL).expect("own file");
+        let of_row = |row: &u32| {
+            columns.span(*row as usize).attributes().next() == Some(("key", Value::String("text 3")))
+        };
+        assert!(rows.iter().all(of_row));
+        n_found += rows.len();
+    }
+    let expected = own.iter().chain(&few).filter(|text| *text == "text 3").count();
+    assert_eq!((n_found, expected), (expected, 287));
 }
 
 #[test]

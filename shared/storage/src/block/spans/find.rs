@@ -39,9 +39,16 @@ fn rows_in_column(table: &ChunkTable, parts: &Parts, place: usize, text: &str) -
         return Ok(Vec::new());
     }
     let pages = chunk.pages(0, 1, Repetition::Read)?;
+    let with_value = (0..).zip(&pages.definition).filter(|(_, level)| **level == 1).map(|(row, _)| row);
+    if is_text {
+        // Other than those of the map, texts of merged inputs may come twice: see `DenseRows`.
+        let (dictionary, positions) = pages.strings()?;
+        let is_wanted: Vec<bool> = dictionary.iter().map(|other| other == text).collect();
+        let matching = with_value.zip(positions).filter(|(_, position)| is_wanted[*position as usize]);
+        return Ok(matching.map(|(row, _)| row).collect());
+    }
     let test = ValueTest::new(&pages, kind, text)?;
-    let with_value = (0..).zip(&pages.definition).filter(|(_, level)| **level == 1);
-    Ok(with_value.enumerate().filter(|(slot, _)| test.matches(*slot)).map(|(_, (row, _))| row).collect())
+    Ok(with_value.enumerate().filter(|(slot, _)| test.matches(*slot)).map(|(_, row)| row).collect())
 }
 
 /// The rows with such a value in the map.
