@@ -458,7 +458,8 @@ impl DenseRows {
     /// About how many bytes the values take.
     pub fn memory_bytes(&self) -> usize {
         let texts: usize = self.texts.iter().map(Dictionary::text_bytes).sum();
-        texts + self.values.len() * size_of::<u64>() + self.len() * 8
+        // Orders are there as letters and as columns.
+        texts + 2 * self.order.dictionary.text_bytes() + self.values.len() * size_of::<u64>() + self.len() * 8
     }
 
     /// About how many bytes a batch of these rows takes that has no other texts.
@@ -476,7 +477,7 @@ impl DenseRows {
             used.map(|(position, _)| texts.len_of(position)).sum()
         };
         let texts: usize = self.texts.iter().zip(is_used).map(used).sum();
-        texts + self.values.len() * size_of::<u64>() + self.len() * 8
+        texts + 2 * self.order.used_text_bytes() + self.values.len() * size_of::<u64>() + self.len() * 8
     }
 }
 

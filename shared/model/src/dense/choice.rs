@@ -9,6 +9,9 @@ use crate::columns::{AttributeColumns, N_KINDS, ValueKind};
 /// An attribute gets a column if one of so many rows has it: below, an empty column costs more than it saves.
 const ONE_OF_ROWS: u64 = 32;
 
+/// Longer keys get no column: each unit of a file names all that have one.
+const MAX_KEY_BYTES: usize = 128;
+
 /// Counts the attributes of what a file is made of.
 #[derive(Debug, Default)]
 pub struct Choice {
@@ -63,9 +66,10 @@ impl Choice {
             .filter_map(|(key, n_values)| {
                 let kind = kinds.into_iter().max_by_key(|&kind| (n_values[kind as usize], Reverse(kind)))?;
                 let n = n_values[kind as usize];
+                let is_short = key.len() <= MAX_KEY_BYTES;
                 let is_wanted = n > 0 && wanted.contains(&key);
                 let is_dense = n.saturating_mul(ONE_OF_ROWS) >= self.n_rows && n > 0;
-                (is_wanted || is_dense).then_some((is_wanted, n, DenseKey { key, kind }))
+                (is_short && (is_wanted || is_dense)).then_some((is_wanted, n, DenseKey { key, kind }))
             })
             .collect();
         candidates.sort_unstable_by(|(a_wanted, a_n, a), (b_wanted, b_n, b)| {

@@ -108,6 +108,10 @@ fn an_attribute_has_a_column_if_enough_rows_have_it() {
         "keys of one name: the one that more rows have"
     );
     assert_eq!(Choice::default().choose(&[]), Dense::default());
+    let mut long = AttributeColumns::default();
+    long.push(&"k".repeat(1000), Value::Int(1));
+    long.close_row();
+    assert_eq!(Choice::of(&long).choose(&["k".repeat(1000)]), Dense::default(), "each unit would name it");
 }
 
 #[test]

@@ -382,7 +382,8 @@ impl SpanRun {
     }
 }
 
-/// Merges inputs, all for one file's columns, each of which is fed run by run in the order of its rows. Equal spans are written once.
+/// Merges inputs, all for one file's columns, each of which is fed run by run in the order of its rows. Equal spans are
+/// written once.
 ///
 /// Memory is bounded by one run of each input and one unit.
 #[derive(Debug)]
