@@ -124,6 +124,16 @@ fn golden_files_pin_the_layout() {
     spans::check_golden("spans-1.item", &encoded.descriptor.encode());
 }
 
+/// The file that a merge gives whose inputs were fed all that they have.
+fn finished(mut merge: SpanMerge, mut writer: SpanWriter) -> WrittenSpans {
+    while merge.write(&mut writer, usize::MAX) || merge.starved().is_some() {
+        while let Some(starved) = merge.starved() {
+            merge.feed(starved, None);
+        }
+    }
+    writer.finish().expect("spans")
+}
+
 /// A merged file of these spans, which come as two inputs.
 fn merged(inputs: [SpanColumns; 2]) -> WrittenSpans {
     let mut merge = SpanMerge::new(inputs.len());
@@ -135,13 +145,7 @@ fn merged(inputs: [SpanColumns; 2]) -> WrittenSpans {
     for (input, columns) in inputs.into_iter().enumerate() {
         merge.feed(input, Some(SpanRun::sorted(columns, &dense)));
     }
-    let mut writer = SpanWriter::new(3, dense);
-    while merge.write(&mut writer, usize::MAX) || merge.starved().is_some() {
-        while let Some(starved) = merge.starved() {
-            merge.feed(starved, None);
-        }
-    }
-    writer.finish().expect("spans")
+    finished(merge, SpanWriter::new(3, dense))
 }
 
 #[test]
@@ -180,13 +184,7 @@ fn a_text_that_inputs_have_apart_is_found_in_all_rows() {
     let mut merge = SpanMerge::new(2);
     merge.feed(0, Some(SpanRun::read(bytes, unit.start, &dense).expect("own unit")));
     merge.feed(1, Some(SpanRun::sorted(second, &dense)));
-    let mut writer = SpanWriter::new(3, dense);
-    while merge.write(&mut writer, usize::MAX) || merge.starved().is_some() {
-        while let Some(starved) = merge.starved() {
-            merge.feed(starved, None);
-        }
-    }
-    let both = writer.finish().expect("spans");
+    let both = finished(merge, SpanWriter::new(3, dense));
     verify(&both.bytes, &both.descriptor).expect("own file");
     let Places::Merged(places) = &both.descriptor.places else { panic!("a merged file") };
     let mut directory = &both.bytes[places.directory.start as usize..places.directory.end as usize];
