@@ -253,7 +253,7 @@ impl DenseRows {
         }
         for row in 0..self.len() {
             let mut others = entries(&old_ends, row);
-            let mut values = self.values[entries(&self.ends, row)].iter();
+            let mut values = self.values(row).iter();
             for place in places(self.order.get(row)) {
                 let Some(column) = place else {
                     rest.push_entry_of(&old, others.next()?);
@@ -458,8 +458,12 @@ impl DenseRows {
     /// About how many bytes the values take.
     pub fn memory_bytes(&self) -> usize {
         let texts: usize = self.texts.iter().map(Dictionary::text_bytes).sum();
+        self.bytes(texts, self.order.dictionary.text_bytes())
+    }
+
+    fn bytes(&self, texts: usize, orders: usize) -> usize {
         // Orders are there as letters and as columns.
-        texts + 2 * self.order.dictionary.text_bytes() + self.values.len() * size_of::<u64>() + self.len() * 8
+        texts + 2 * orders + self.values.len() * size_of::<u64>() + self.len() * 8
     }
 
     /// About how many bytes a batch of these rows takes that has no other texts.
@@ -477,7 +481,7 @@ impl DenseRows {
             used.map(|(position, _)| texts.len_of(position)).sum()
         };
         let texts: usize = self.texts.iter().zip(is_used).map(used).sum();
-        texts + 2 * self.order.used_text_bytes() + self.values.len() * size_of::<u64>() + self.len() * 8
+        self.bytes(texts, self.order.used_text_bytes())
     }
 }
 
@@ -537,10 +541,7 @@ impl Known {
 
     /// The position of a text in a column's dictionary, to which it is added if it is not there yet.
     fn of_text(&mut self, column: usize, position: u32, texts: &Dictionary, into: &mut Dictionary) -> u64 {
-        let mut add = || {
-            into.push_unindexed(texts.get(position));
-            into.len() as u32 - 1
-        };
+        let mut add = || into.push_of(texts, position);
         let place = match &mut self.first[position as usize] {
             Some((other, place)) if *other == column => *place,
             Some(_) => *self.further.entry((column, position)).or_insert_with(add),

@@ -67,18 +67,12 @@ pub fn columns(signal: Signal, attributes: &[DenseKey]) -> Vec<Column> {
     match signal {
         Signal::Traces => {
             let mut columns = of_nodes(spans::NODES);
-            columns.push(Column { name: spans::ORDER_NAME.to_owned(), kind: "string".to_owned() });
+            columns.extend(of_nodes(&[spans::ORDER_NODE]));
             let known = CONVENTIONS.map(|(key, kind)| DenseKey { key: key.to_owned(), kind });
             for one in known.iter().chain(attributes) {
-                let kind = match one.kind {
-                    ValueKind::Int => "bigint",
-                    ValueKind::Double => "double",
-                    ValueKind::Bool => "boolean",
-                    ValueKind::String | ValueKind::Json | ValueKind::Empty => "string",
-                };
                 let name = one.column_name();
                 if !columns.iter().any(|column| column.name == name) {
-                    columns.push(Column { name, kind: kind.to_owned() });
+                    columns.extend(of_nodes(&[spans::dense_node(one, &name)]));
                 }
             }
             columns
@@ -97,7 +91,7 @@ pub fn columns(signal: Signal, attributes: &[DenseKey]) -> Vec<Column> {
     }
 }
 
-fn of_nodes(nodes: &[Node<'static>]) -> Vec<Column> {
+fn of_nodes(nodes: &[Node<'_>]) -> Vec<Column> {
     let mut columns = Vec::new();
     let mut rest = nodes;
     while let Some(column) = take(&mut rest) {
@@ -107,7 +101,7 @@ fn of_nodes(nodes: &[Node<'static>]) -> Vec<Column> {
 }
 
 /// Takes a node with all its own off the front of `rest`.
-fn take(rest: &mut &[Node<'static>]) -> Option<Column> {
+fn take(rest: &mut &[Node<'_>]) -> Option<Column> {
     let (node, tail) = rest.split_first()?;
     *rest = tail;
     let kind = match node.content {

@@ -548,15 +548,7 @@ impl Pages {
     }
 
     fn dictionary(&self) -> Result<Dictionary, Invalid> {
-        let mut rest = self.dictionary.as_slice();
-        let n_strings = self.n_distinct.min(rest.len() / 4);
-        let mut ends = Vec::with_capacity(n_strings);
-        let mut text = Vec::with_capacity(rest.len() - 4 * n_strings);
-        for _ in 0..self.n_distinct {
-            text.extend_from_slice(take_plain_string(&mut rest)?);
-            ends.push(text.len() as u32);
-        }
-        Dictionary::of_utf8(text, ends).ok_or(Invalid("string is not UTF-8"))
+        plain_strings(&self.dictionary, self.n_distinct)
     }
 
     /// As [`Pages::strings`], where few of the distinct strings are needed.
@@ -614,14 +606,7 @@ impl Pages {
         if self.encoding != encoding::PLAIN || self.n_before > 0 {
             return self.strings();
         }
-        let mut rest = self.values();
-        let mut ends = Vec::with_capacity(self.n_values.min(rest.len() / 4));
-        let mut text = Vec::with_capacity(rest.len());
-        for _ in 0..self.n_values {
-            text.extend_from_slice(take_plain_string(&mut rest)?);
-            ends.push(text.len() as u32);
-        }
-        let dictionary = Dictionary::of_utf8(text, ends).ok_or(Invalid("string is not UTF-8"))?;
+        let dictionary = plain_strings(self.values(), self.n_values)?;
         Ok((dictionary, (0..self.n_values as u32).collect()))
     }
 
@@ -777,6 +762,18 @@ pub fn find_plain_string(mut page: &[u8], wanted: &str) -> Option<u32> {
         page = rest;
     }
     None
+}
+
+/// The first `n` strings of a page, equal ones as often as they come.
+fn plain_strings(mut page: &[u8], n: usize) -> Result<Dictionary, Invalid> {
+    let n_at_most = n.min(page.len() / 4);
+    let mut ends = Vec::with_capacity(n_at_most);
+    let mut text = Vec::with_capacity(page.len() - 4 * n_at_most);
+    for _ in 0..n {
+        text.extend_from_slice(take_plain_string(&mut page)?);
+        ends.push(text.len() as u32);
+    }
+    Dictionary::of_utf8(text, ends).ok_or(Invalid("string is not UTF-8"))
 }
 
 fn skip_plain_string(rest: &mut &[u8]) -> Result<(), Invalid> {

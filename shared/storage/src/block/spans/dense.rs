@@ -28,8 +28,6 @@ pub(super) const ORDER: usize = column::COUNT;
 pub(super) const FIRST: usize = ORDER + 1;
 /// What the metadata calls the keys.
 pub(super) const METADATA_KEY: &str = "spandrel.dense_attributes";
-/// The name of the column with the order.
-pub(in crate::block) const ORDER_NAME: &str = "attributes_order";
 
 /// Columns of a unit with these attributes.
 pub(super) fn n_columns(dense: &Dense) -> usize {
@@ -82,18 +80,23 @@ pub(super) fn metadata(dense: &Dense) -> String {
 
 /// The nodes of the columns, by their [`names`].
 pub(super) fn nodes<'a>(dense: &Dense, names: &'a [String]) -> Vec<Node<'a>> {
-    let leaf = |(one, name): (&DenseKey, &'a String)| {
-        let optional = |logical, physical| Node::leaf(name, Occurs::Optional, logical, physical);
-        match one.kind {
-            ValueKind::Int => optional(Logical::None, Physical::Int64),
-            ValueKind::Double => optional(Logical::None, Physical::Double),
-            ValueKind::Bool => optional(Logical::None, Physical::Boolean),
-            ValueKind::Json => Node::json(name),
-            ValueKind::String | ValueKind::Empty => Node::text(name, Occurs::Optional),
-        }
-    };
-    let order = (!names.is_empty()).then(|| Node::text(ORDER_NAME, Occurs::Optional));
-    order.into_iter().chain(dense.keys().iter().zip(names).map(leaf)).collect()
+    let columns = dense.keys().iter().zip(names).map(|(one, name)| node(one, name));
+    (!names.is_empty()).then_some(ORDER_NODE).into_iter().chain(columns).collect()
+}
+
+/// The column with the order of attributes.
+pub(in crate::block) const ORDER_NODE: Node<'static> = Node::text("attributes_order", Occurs::Optional);
+
+/// The column of an attribute, by its name.
+pub(in crate::block) fn node<'a>(one: &DenseKey, name: &'a str) -> Node<'a> {
+    let optional = |logical, physical| Node::leaf(name, Occurs::Optional, logical, physical);
+    match one.kind {
+        ValueKind::Int => optional(Logical::None, Physical::Int64),
+        ValueKind::Double => optional(Logical::None, Physical::Double),
+        ValueKind::Bool => optional(Logical::None, Physical::Boolean),
+        ValueKind::Json => Node::json(name),
+        ValueKind::String | ValueKind::Empty => Node::text(name, Occurs::Optional),
+    }
 }
 
 /// Appends the chunks of the columns.

@@ -41,7 +41,7 @@ pub mod search;
 
 pub use super::parts::{ChunkTable, Parts, Projection};
 pub use decode::{decode, decode_rows, starts, traces_of};
-pub(super) use dense::ORDER_NAME;
+pub(super) use dense::{ORDER_NODE, node as dense_node};
 pub use encode::encode;
 pub use find::{may_have_key, rows_with_attribute};
 
