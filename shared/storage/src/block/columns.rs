@@ -211,12 +211,12 @@ pub(super) fn read_attributes(
     first_column: usize,
     n_rows: usize,
 ) -> Result<(), Invalid> {
-    // Which levels are entries of a list.
-    let mut entries: Vec<u32> = Vec::new();
+    // Which levels are entries of a list: those above 0.
+    let mut levels: Vec<u8> = Vec::new();
     if let Some(pages) = read(first_column)? {
         attributes.ends = read_ends(&pages, n_rows)?;
-        entries.extend((0..).zip(&pages.definition).filter(|(_, level)| **level > 0).map(|(at, _)| at));
         (attributes.key.dictionary, attributes.key.rows) = pages.strings()?;
+        levels = pages.definition;
         attributes.kind = vec![ValueKind::Empty; attributes.key.len()];
     }
     let typed = [
@@ -254,14 +254,15 @@ pub(super) fn read_attributes(
             return Err(Invalid("column has another number of values"));
         }
         if pages.has_slots() {
-            place_kind_sparsely(&pages, kind, &entries, &mut attributes.kind)?;
+            place_kind_sparsely(&pages, kind, &levels, &mut attributes.kind)?;
         } else {
             place_kind(&pages, kind, &mut attributes.kind)?;
         }
         n_of_kinds.push((kind, n_values));
     }
-    let n_of = |kind| attributes.kind.iter().filter(|&&other| other == kind).count();
-    if n_of_kinds.into_iter().any(|(kind, n)| n_of(kind) != n) {
+    let mut n_of = [0; ValueKind::Json as usize + 1];
+    attributes.kind.iter().for_each(|&kind| n_of[kind as usize] += 1);
+    if n_of_kinds.into_iter().any(|(kind, n)| n_of[kind as usize] != n) {
         return Err(Invalid("attribute has two values"));
     }
     attributes.number_slots();
@@ -272,18 +273,19 @@ pub(super) fn read_attributes(
 fn place_kind_sparsely(
     pages: &Pages,
     kind: ValueKind,
-    entries: &[u32],
+    levels: &[u8],
     kinds: &mut [ValueKind],
 ) -> Result<(), Invalid> {
     if pages.n_values() == 0 {
         return Ok(());
     }
-    if entries.last().is_some_and(|&last| last as usize >= pages.n_levels()) {
+    let entries = (0..levels.len()).filter(|&at| levels[at] > 0);
+    if levels.iter().rposition(|&level| level > 0).is_some_and(|last| last >= pages.n_levels()) {
         return Err(Invalid("column has another number of entries than there are keys"));
     }
     let mut slots = pages.slots()?;
-    for (place, &entry) in kinds.iter_mut().zip(entries) {
-        if slots.of(entry as usize).is_some() {
+    for (place, entry) in kinds.iter_mut().zip(entries) {
+        if slots.of(entry).is_some() {
             *place = kind;
         }
     }

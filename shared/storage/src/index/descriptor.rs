@@ -410,6 +410,18 @@ impl<'a> Summary<'a> {
         Ok(is_between && (self.traces.is_empty() || fingerprint::may_pass(self.traces, hash)?))
     }
 
+    /// Whether all traces whose ids have these [`fingerprint::hash_id`], ascending, may be in the merged file.
+    ///
+    /// # Errors
+    /// The item is corrupt, or that of a file of a request.
+    pub fn may_have_traces(&self, hashes: &[u64]) -> Result<bool, Invalid> {
+        let (first, last) = self.trace_hashes()?.ok_or(Invalid("file has no order"))?;
+        let is_between =
+            |hash: Option<&u64>| hash.is_none_or(|hash| (first..=last).contains(&((hash >> 32) as u32)));
+        let are_between = is_between(hashes.first()) && is_between(hashes.last());
+        Ok(are_between && (self.traces.is_empty() || fingerprint::may_all_pass(self.traces, hashes)?))
+    }
+
     /// Upper halves of the [`fingerprint::hash_id`] of the first and the last trace of a merged file; `None` for that of a
     /// request, which has no order.
     ///

@@ -130,32 +130,66 @@ fn part_of(hash: u64, part_bits: u32) -> u64 {
     hash.checked_shr(64 - part_bits).unwrap_or(0)
 }
 
+/// Whether all members with these hashes, which ascend, may be in the sieve.
+///
+/// # Errors
+/// The bytes are no sieve.
+pub fn may_all_pass(mut sieve: &[u8], mut hashes: &[u64]) -> Result<bool, Invalid> {
+    let part_bits = u32::from(take(&mut sieve, 1)?[0]);
+    if part_bits > 40 {
+        return Err(Invalid("sieve has impossible parameters"));
+    }
+    let mut part = 0;
+    while !hashes.is_empty() {
+        let set = read_section(&mut sieve)?;
+        let n = hashes.partition_point(|hash| part_of(*hash, part_bits) <= part);
+        let (of_part, rest) = hashes.split_at(n);
+        if !of_part.is_empty() && !may_contain_all(set, of_part.iter().map(|hash| hash << part_bits))? {
+            return Ok(false);
+        }
+        hashes = rest;
+        part += 1;
+    }
+    Ok(true)
+}
+
 /// Whether a member with this hash may be in the set.
 ///
 /// # Errors
 /// The bytes are not a set.
-pub fn may_contain(mut set: &[u8], hash: u64) -> Result<bool, Invalid> {
+pub fn may_contain(set: &[u8], hash: u64) -> Result<bool, Invalid> {
+    may_contain_all(set, [hash].into_iter())
+}
+
+/// Whether all members with these hashes, which ascend, may be in the set.
+fn may_contain_all(mut set: &[u8], hashes: impl Iterator<Item = u64>) -> Result<bool, Invalid> {
     let bits = u32::from(take(&mut set, 1)?[0]);
     if bits == 0 {
         return Ok(true);
     }
-    let count = read_varint(&mut set)?;
+    let mut left = read_varint(&mut set)?;
     let k = u32::from(take(&mut set, 1)?[0]);
     if bits > 40 || k > bits {
         return Err(Invalid("set has impossible parameters"));
     }
-    let wanted = hash >> (64 - bits);
     let mut reader = BitReader { bytes: set, window: 0, filled: 0 };
-    let mut member = 0;
-    for _ in 0..count {
-        let quotient = reader.ones()?;
-        let difference = quotient.checked_shl(k).unwrap_or(u64::MAX) | reader.bits(k)?;
-        member += difference.min(1 << 40);
-        if member >= wanted {
-            return Ok(member == wanted);
+    let mut last = None;
+    for hash in hashes {
+        let wanted = hash >> (64 - bits);
+        while last.is_none_or(|last| last < wanted) {
+            if left == 0 {
+                return Ok(false);
+            }
+            left -= 1;
+            let quotient = reader.ones()?;
+            let difference = quotient.checked_shl(k).unwrap_or(u64::MAX) | reader.bits(k)?;
+            last = Some(last.unwrap_or(0) + difference.min(1 << 40));
+        }
+        if last != Some(wanted) {
+            return Ok(false);
         }
     }
-    Ok(false)
+    Ok(true)
 }
 
 struct BitReader<'a> {
@@ -224,7 +258,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_an_answer_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..60), hash: u64) {
-            let _ = (may_contain(&bytes, hash), may_pass(&bytes, hash));
+            let _ = (may_contain(&bytes, hash), may_pass(&bytes, hash), may_all_pass(&bytes, &[hash, u64::MAX]));
         }
 
         /// The last file of a run has hashes near the greatest: all but the first difference are small, and that one is
@@ -253,6 +287,12 @@ mod tests {
             write_sieve(&mut sieve, &hashes, rate);
             for &hash in &hashes {
                 prop_assert!(may_pass(&sieve, hash).expect("own bytes"));
+            }
+            prop_assert!(may_all_pass(&sieve, &hashes).expect("own bytes"));
+            let stranger = hashes.iter().map(|&hash| mix(hash)).find(|&other| !may_pass(&sieve, other).expect("own bytes"));
+            if let Some(stranger) = stranger {
+                hashes.insert(hashes.partition_point(|&hash| hash < stranger), stranger);
+                prop_assert!(!may_all_pass(&sieve, &hashes).expect("own bytes"));
             }
         }
     }

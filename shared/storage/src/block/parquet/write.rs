@@ -22,6 +22,9 @@ const FAST_LEVEL: i32 = 1;
 /// Pages below this are not worth a zstd frame.
 const MIN_COMPRESS_BYTES: usize = 64;
 
+/// Row groups in which a column is not compressed after one in which that saved nothing: columns are alike all along.
+const UNTRIED_GROUPS: u8 = 15;
+
 /// What a footer must say of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
@@ -71,6 +74,10 @@ pub struct ChunkWriter {
     min_compress_bytes: usize,
     zstd: zstd::bulk::Compressor<'static>,
     compressed: [Vec<u8>; 2],
+    /// The next column of the row group.
+    column: usize,
+    /// By column in how many row groups compression is not tried, because it was of no use in the last.
+    untried: Vec<u8>,
 }
 
 impl ChunkWriter {
@@ -90,7 +97,14 @@ impl ChunkWriter {
             min_compress_bytes: MIN_COMPRESS_BYTES,
             zstd,
             compressed: [Vec::new(), Vec::new()],
+            column: 0,
+            untried: Vec::new(),
         }
+    }
+
+    /// Has to come before the first chunk of each row group of a file with many.
+    pub fn begin_group(&mut self) {
+        self.column = 0;
     }
 
     /// Leaves chunks as they are that have fewer bytes than these, where many are short.
@@ -271,13 +285,23 @@ impl ChunkWriter {
 
     fn finish_as(&mut self, levels: Levels<'_>, n_distinct: usize, encoding: i32, try_zstd: bool) -> Chunk {
         let plain_len = self.dictionary.len() + self.data.len();
+        if self.untried.len() <= self.column {
+            self.untried.resize(self.column + 1, 0);
+        }
+        let untried = &mut self.untried[self.column];
+        self.column += 1;
         let mut compressed = try_zstd && plain_len >= self.min_compress_bytes;
+        if compressed && *untried > 0 {
+            *untried -= 1;
+            compressed = false;
+        }
         if compressed {
             let [dictionary, data] = &mut self.compressed;
             compress(&mut self.zstd, &self.dictionary, dictionary);
             compress(&mut self.zstd, &self.data, data);
             let len = if n_distinct > 0 { dictionary.len() } else { 0 } + data.len();
             compressed = len * 20 < plain_len * 19;
+            *untried = if compressed { 0 } else { UNTRIED_GROUPS };
         }
         let offset = self.out.len() as u64;
         let mut headers_len = 0;
