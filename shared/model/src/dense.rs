@@ -9,13 +9,16 @@ mod choice;
 mod tests;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
+
+use foldhash::fast::FixedState;
 
 pub use choice::Choice;
 
 use crate::columns::{AttributeColumns, ValueKind, entries};
 use crate::dictionary::{DictColumn, Dictionary};
-use crate::transfer::Positions;
+use crate::transfer::{Grouped, Pick, Positions};
 
 /// What stands for the columns of a file, one each.
 const LETTERS: &[u8; MAX_DENSE] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
@@ -23,8 +26,8 @@ const LETTERS: &[u8; MAX_DENSE] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR
 pub const MAX_DENSE: usize = 62;
 /// Texts of a column that are known beyond the unit in which they came; of more, most do not come again.
 const MAX_KEPT_TEXTS: usize = 1 << 10;
-/// So many texts of as many rows are taken for such that do not come again.
-const MIN_OWN_TEXTS: usize = 256;
+/// Where so many rows have a text, and most one of their own, texts are taken for such that do not come again.
+const MIN_OWN_TEXTS: usize = 96;
 /// Stands for an attribute that is in no column.
 const OTHER: u8 = b'.';
 
@@ -130,7 +133,8 @@ pub struct DenseRows {
     values: Vec<u64>,
     /// Per column its texts, of which some may come twice; none for numbers.
     texts: Vec<Dictionary>,
-    /// Whether most rows have a text of their own in a column, by bit: these are not looked for among others.
+    /// Whether most rows have a text of their own in a column, by bit: these are not looked for among others, which only
+    /// costs memory where they come again.
     are_own: u64,
     /// As long as it is the same, positions are: see [`Dictionary::id`].
     id: u64,
@@ -174,7 +178,10 @@ impl DenseRows {
         let mut strings = Known::of(&attributes.string.dictionary);
         let mut jsons = Known::of(&attributes.json.dictionary);
         let mut order = Vec::new();
+        let mut n_of = vec![0; dense.0.len()];
         let ends = std::mem::take(&mut old.ends);
+        taken.values.reserve(old.kind.len());
+        taken.ends.reserve(ends.len());
         for row in 0..ends.len() {
             order.clear();
             let mut seen: u64 = 0;
@@ -189,6 +196,7 @@ impl DenseRows {
                 };
                 seen |= 1 << column;
                 order.push(LETTERS[column]);
+                n_of[column] += 1;
                 let slot = old.slot[entry] as usize;
                 let texts = &mut taken.texts[column];
                 taken.values.push(match old.kind[entry] {
@@ -211,6 +219,9 @@ impl DenseRows {
             attributes.close_row();
         }
         attributes.number_slots();
+        for (column, (&n, texts)) in n_of.iter().zip(&taken.texts).enumerate() {
+            taken.are_own |= u64::from(are_own(texts, n)) << column;
+        }
         // What was taken is not to be in memory twice.
         attributes.string.forget_unused();
         attributes.json.forget_unused();
@@ -312,9 +323,7 @@ impl DenseRows {
                         (Dictionary::default(), truths.into_iter().map(u64::from).collect())
                     }
                 };
-                if texts.len() == Vec::len(&bits) && texts.len() >= MIN_OWN_TEXTS {
-                    rows.are_own |= 1 << rows.texts.len();
-                }
+                rows.are_own |= u64::from(are_own(&texts, Vec::len(&bits))) << rows.texts.len();
                 rows.texts.push(texts);
                 bits
             })
@@ -333,8 +342,14 @@ impl DenseRows {
 
     /// The values of each column, and per row whether it has one.
     pub fn by_column(&self, dense: &Dense) -> Vec<(Vec<u8>, Vec<u64>)> {
-        let mut columns: Vec<(Vec<u8>, Vec<u64>)> =
-            dense.keys().iter().map(|_| (vec![0; self.len()], Vec::new())).collect();
+        let mut n_of_orders = vec![0; self.columns.len()];
+        self.order.rows.iter().for_each(|&order| n_of_orders[order as usize] += 1);
+        let mut n_of = vec![0; dense.keys().len()];
+        for (n, places) in n_of_orders.into_iter().zip(&self.columns) {
+            places.iter().for_each(|&place| n_of[usize::from(place)] += n);
+        }
+        let column = |n| (vec![0; self.len()], Vec::with_capacity(n));
+        let mut columns: Vec<(Vec<u8>, Vec<u64>)> = n_of.into_iter().map(column).collect();
         for row in 0..self.len() {
             for (place, value) in self.row(row) {
                 let column = &mut columns[place];
@@ -398,33 +413,79 @@ impl DenseRows {
         &self.values[entries(&self.ends, row)]
     }
 
-    /// Appends rows of another batch with the same columns, whose texts `transfer` knows.
-    pub fn extend_from(&mut self, from: &Self, rows: &[u32], transfer: &mut DenseTransfer) {
+    /// Whether most rows that have a text in a column have one of their own there.
+    pub fn are_own(&self, column: usize) -> bool {
+        self.are_own >> column & 1 == 1
+    }
+
+    /// How many values all rows have.
+    pub fn n_values(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Appends rows of other batches with the same columns, each of which has a transfer that knows its texts.
+    pub fn extend_from(&mut self, batches: &[&Self], picks: &[Pick], transfers: &mut [DenseTransfer]) {
+        let grouped = Grouped::of(picks, batches.len());
+        let is_one_batch = grouped.batches().count() == 1;
+        // Batch by batch first, as `Grouped` says.
+        let mut moved = MovedRows::default();
+        if is_one_batch {
+            // These are in their order then.
+            moved.orders = std::mem::take(&mut self.order.rows);
+            moved.ends = std::mem::take(&mut self.ends);
+            moved.values = std::mem::take(&mut self.values);
+        }
+        for (batch, rows) in grouped.batches() {
+            self.move_rows(batches[batch], rows, &mut transfers[batch], &mut moved);
+        }
+        if is_one_batch {
+            (self.order.rows, self.ends, self.values) = (moved.orders, moved.ends, moved.values);
+        } else {
+            self.values.reserve(moved.values.len());
+            for place in grouped.places() {
+                self.order.rows.push(moved.orders[place]);
+                self.values.extend_from_slice(&moved.values[entries(&moved.ends, place)]);
+                self.ends.push(self.values.len() as u32);
+            }
+        }
+        self.read_orders();
+    }
+
+    /// Brings rows of one batch behind others, with the orders and texts of this one.
+    fn move_rows(&mut self, from: &Self, rows: &[u32], transfer: &mut DenseTransfer, into: &mut MovedRows) {
         if transfer.into != self.id {
             transfer.begin(from, self);
         }
+        self.are_own |= from.are_own;
         for &row in rows {
-            let row = row as usize;
-            let order = from.order.rows[row];
-            let order = transfer.order.of(&from.order.dictionary, order, &mut self.order.dictionary);
-            self.order.rows.push(order);
-            let texts = &mut self.texts;
-            self.values.extend(from.row(row).map(|(place, value)| {
-                let Some(first) = transfer.first[place] else { return value };
-                let moved = &mut transfer.moved[(first + value as u32) as usize];
-                if *moved == NOT_MOVED {
-                    let (from_texts, texts) = (&from.texts[place], &mut texts[place]);
-                    *moved = if from.are_own >> place & 1 == 1 {
-                        texts.push_of(from_texts, value as u32)
-                    } else {
-                        texts.intern_of(from_texts, value as u32)
-                    };
+            let order = from.order.rows[row as usize];
+            into.orders.push(transfer.order.of(&from.order.dictionary, order, &mut self.order.dictionary));
+            let places = &from.columns[order as usize];
+            for (&place, &value) in places.iter().zip(from.values(row as usize)) {
+                let place = usize::from(place);
+                let first = transfer.first[place];
+                if first == NO_TEXTS {
+                    into.values.push(value);
+                    continue;
                 }
-                u64::from(*moved)
-            }));
-            self.ends.push(self.values.len() as u32);
+                let moved = &mut transfer.moved[first as usize + value as usize];
+                if *moved == NOT_MOVED {
+                    *moved = self.move_text(from, place, value as u32);
+                }
+                into.values.push((*moved).into());
+            }
+            into.ends.push(into.values.len() as u32);
         }
-        self.read_orders();
+    }
+
+    /// Where a text of a column lies here, to which it is brought.
+    fn move_text(&mut self, from: &Self, place: usize, position: u32) -> u32 {
+        let (from_texts, texts) = (&from.texts[place], &mut self.texts[place]);
+        if from.are_own(place) {
+            texts.push_of(from_texts, position)
+        } else {
+            texts.intern_of(from_texts, position)
+        }
     }
 
     /// Whether rows have equal values in the same order, doubles by their bits; of batches with the same columns.
@@ -447,6 +508,7 @@ impl DenseRows {
         self.columns.truncate(self.order.dictionary.len());
         self.ends.clear();
         self.values.clear();
+        self.are_own = 0;
         for texts in &mut self.texts {
             if texts.len() > MAX_KEPT_TEXTS {
                 *texts = Dictionary::default();
@@ -485,6 +547,34 @@ impl DenseRows {
     }
 }
 
+/// Whether the texts that so many rows have are taken for such that do not come again.
+fn are_own(texts: &Dictionary, n_rows: usize) -> bool {
+    let are_most = |n_texts: usize| n_texts * 4 > n_rows * 3;
+    n_rows >= MIN_OWN_TEXTS && are_most(texts.len()) && are_most(n_distinct(texts))
+}
+
+/// How many of the texts are distinct, or a sixteenth fewer: some may be there more than once. Source: Whang,
+/// Vander-Zanden and Taylor, "A linear-time probabilistic counting algorithm", 1990, without its correction.
+fn n_distinct(texts: &Dictionary) -> usize {
+    let n_words = (texts.len() / 8).next_power_of_two();
+    let mut bits = vec![0u64; n_words];
+    for position in 0..texts.len() as u32 {
+        let mut hasher = FixedState::default().build_hasher();
+        hasher.write(texts.bytes_of(position));
+        let hash = hasher.finish() >> 32;
+        bits[hash as usize >> 6 & (n_words - 1)] |= 1 << (hash & 63);
+    }
+    bits.iter().map(|word| word.count_ones() as usize).sum()
+}
+
+/// Rows with the orders and texts of a batch that they are not in yet.
+#[derive(Debug, Default)]
+struct MovedRows {
+    orders: Vec<u32>,
+    ends: Vec<u32>,
+    values: Vec<u64>,
+}
+
 /// Where the texts of one batch lie in another.
 #[derive(Debug, Clone, Default)]
 pub struct DenseTransfer {
@@ -492,13 +582,14 @@ pub struct DenseTransfer {
     order: Positions,
     /// The dictionaries that texts were moved to, by column.
     dictionaries: Vec<u64>,
-    /// Where the texts of a column begin in `moved`; `None` for numbers.
-    first: Vec<Option<u32>>,
+    /// Where the texts of a column begin in `moved`; [`NO_TEXTS`] for numbers.
+    first: Vec<u32>,
     /// Where texts were moved to, of all columns one behind the other: rows look at most columns at once.
     moved: Vec<u32>,
 }
 
 const NOT_MOVED: u32 = u32::MAX;
+const NO_TEXTS: u32 = u32::MAX;
 
 impl DenseTransfer {
     /// Forgets what was moved to dictionaries that are not there any more.
@@ -510,7 +601,7 @@ impl DenseTransfer {
             self.first.extend(from.texts.iter().map(|texts| {
                 let first = n_texts;
                 n_texts += texts.len() as u32;
-                (!texts.is_empty()).then_some(first)
+                if texts.is_empty() { NO_TEXTS } else { first }
             }));
             self.moved = vec![NOT_MOVED; n_texts as usize];
             self.dictionaries = into.texts.iter().map(Dictionary::id).collect();
@@ -518,9 +609,9 @@ impl DenseTransfer {
         for ((known, first), (from, into)) in
             self.dictionaries.iter_mut().zip(&self.first).zip(from.texts.iter().zip(&into.texts))
         {
-            if let Some(first) = first.filter(|_| *known != into.id()) {
+            if *first != NO_TEXTS && *known != into.id() {
                 *known = into.id();
-                self.moved[first as usize..][..from.len()].fill(NOT_MOVED);
+                self.moved[*first as usize..][..from.len()].fill(NOT_MOVED);
             }
         }
     }

@@ -189,6 +189,14 @@ impl Dictionary {
         first
     }
 
+    /// Becomes a new one, which has room for what was in it.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+        self.places.clear();
+        self.id = Id::default();
+    }
+
     /// Becomes a new one if it has become large.
     pub(crate) fn forget_large(&mut self) {
         if self.len() > MAX_KEPT_STRINGS || self.text_bytes() > MAX_KEPT_TEXT_BYTES {

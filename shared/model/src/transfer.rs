@@ -1,13 +1,20 @@
 //! Rows of one batch into another, without a look at texts that were moved before.
 //!
 //! Merging takes rows from many batches in turn. Each batch has a [`SpanTransfer`] or [`LogTransfer`], which remembers
-//! where its texts lie in the dictionaries of the batch that is being filled, for as long as these are there.
+//! where its texts lie in the dictionaries of the batch that is being filled, for as long as these are there. Spans are
+//! moved column by column, many rows at once, whichever batches they are in.
 
+mod append;
 mod logs;
+mod picks;
 
 pub use logs::LogTransfer;
+pub use picks::Pick;
 
 use std::ops::Range;
+
+pub(crate) use picks::Grouped;
+use picks::Texts;
 
 use crate::columns::{AttributeColumns, N_KINDS, OriginColumns, ValueKind};
 use crate::dictionary::{DictColumn, Dictionary};
@@ -104,11 +111,6 @@ fn each(rows: &[u32]) -> impl ExactSizeIterator<Item = usize> {
     rows.iter().map(|&row| row as usize)
 }
 
-/// Appends what `from` has in these rows.
-fn extend<T: Copy>(from: &[T], rows: &[u32], into: &mut Vec<T>) {
-    into.extend(each(rows).map(|row| from[row]));
-}
-
 /// Where the texts of one batch of spans lie in another.
 #[derive(Debug, Clone, Default)]
 pub struct SpanTransfer {
@@ -131,90 +133,146 @@ struct AttributeTransfer {
 }
 
 impl AttributeTransfer {
-    fn extend(&mut self, from: &AttributeColumns, rows: &[u32], into: &mut AttributeColumns) {
+    /// Has to come before [`AttributeTransfer::push_row`], once for as many rows as go into the same dictionaries.
+    fn begin(&mut self, from: &AttributeColumns, into: &AttributeColumns) {
         self.key.begin(&from.key.dictionary, &into.key.dictionary);
         self.string.begin(&from.string.dictionary, &into.string.dictionary);
         self.json.begin(&from.json.dictionary, &into.json.dictionary);
-        let mut next = into.n_of_kinds();
-        for row in each(rows) {
-            let entries = from.entries(row);
-            if entries.is_empty() {
-                into.close_row();
-                continue;
-            }
-            self.key.extend_range(&from.key, entries.clone(), &mut into.key);
-            let kinds = &from.kind[entries.clone()];
-            into.kind.extend_from_slice(kinds);
-            // The values of a row lie side by side in the column of their kind.
-            let before = next;
-            let mut ends = [0; N_KINDS];
-            into.slot.extend(kinds.iter().zip(&from.slot[entries]).map(|(&kind, &slot)| {
-                ends[kind as usize] = slot as usize + 1;
-                let slot = next[kind as usize];
-                next[kind as usize] += u32::from(kind != ValueKind::Empty);
-                slot
-            }));
-            let values = |kind: ValueKind| {
-                let (end, n) = (ends[kind as usize], next[kind as usize] - before[kind as usize]);
-                end - n as usize..end
-            };
-            self.string.extend_range(&from.string, values(ValueKind::String), &mut into.string);
-            self.json.extend_range(&from.json, values(ValueKind::Json), &mut into.json);
-            into.int.extend_from_slice(&from.int[values(ValueKind::Int)]);
-            into.double.extend_from_slice(&from.double[values(ValueKind::Double)]);
-            into.bool.extend_from_slice(&from.bool[values(ValueKind::Bool)]);
+    }
+
+    /// Appends a row. `next` has by kind how many values there are, as [`AttributeColumns::n_of_kinds`] counts them.
+    #[inline]
+    fn push_row(
+        &mut self,
+        from: &AttributeColumns,
+        row: usize,
+        into: &mut AttributeColumns,
+        next: &mut [u32; N_KINDS],
+    ) {
+        let entries = from.entries(row);
+        if entries.is_empty() {
             into.close_row();
+            return;
         }
+        self.key.extend_range(&from.key, entries.clone(), &mut into.key);
+        let kinds = &from.kind[entries.clone()];
+        into.kind.extend_from_slice(kinds);
+        // The values of a row lie side by side in the column of their kind.
+        let before = *next;
+        let mut ends = [0; N_KINDS];
+        into.slot.extend(kinds.iter().zip(&from.slot[entries]).map(|(&kind, &slot)| {
+            ends[kind as usize] = slot as usize + 1;
+            let slot = next[kind as usize];
+            next[kind as usize] += u32::from(kind != ValueKind::Empty);
+            slot
+        }));
+        let values = |kind: ValueKind| {
+            let (end, n) = (ends[kind as usize], next[kind as usize] - before[kind as usize]);
+            end - n as usize..end
+        };
+        self.string.extend_range(&from.string, values(ValueKind::String), &mut into.string);
+        self.json.extend_range(&from.json, values(ValueKind::Json), &mut into.json);
+        into.int.extend_from_slice(&from.int[values(ValueKind::Int)]);
+        into.double.extend_from_slice(&from.double[values(ValueKind::Double)]);
+        into.bool.extend_from_slice(&from.bool[values(ValueKind::Bool)]);
+        into.close_row();
     }
 }
 
 impl SpanColumns {
-    /// Appends rows of another batch, whose texts `transfer` knows.
-    pub fn extend_from(&mut self, from: &Self, rows: &[u32], transfer: &mut SpanTransfer) {
-        extend(&from.trace_id, rows, &mut self.trace_id);
-        extend(&from.span_id, rows, &mut self.span_id);
-        extend(&from.parent_span_id, rows, &mut self.parent_span_id);
-        transfer.trace_state.extend(&from.trace_state, each(rows), &mut self.trace_state);
-        extend(&from.flags, rows, &mut self.flags);
-        transfer.name.extend(&from.name, each(rows), &mut self.name);
-        extend(&from.kind, rows, &mut self.kind);
-        extend(&from.start_ns, rows, &mut self.start_ns);
-        extend(&from.duration_ns, rows, &mut self.duration_ns);
-        extend(&from.status_code, rows, &mut self.status_code);
-        transfer.status_message.extend(&from.status_message, each(rows), &mut self.status_message);
-        extend(&from.dropped_attributes_count, rows, &mut self.dropped_attributes_count);
-        extend(&from.dropped_events_count, rows, &mut self.dropped_events_count);
-        extend(&from.dropped_links_count, rows, &mut self.dropped_links_count);
-        transfer.origin.extend(&from.origins, rows, &mut self.origins);
-        transfer.attributes.extend(&from.attributes, rows, &mut self.attributes);
-        let (events, into) = (&from.events, &mut self.events);
-        for row in each(rows) {
-            let entries = events.entries(row);
-            if entries.is_empty() {
-                into.ends.push(into.time_ns.len() as u32);
-                continue;
-            }
-            into.time_ns.extend_from_slice(&events.time_ns[entries.clone()]);
-            transfer.event_name.extend(&events.name, entries.clone(), &mut into.name);
-            transfer.event_attributes.extend(&events.attributes, entries.clone(), &mut into.attributes);
-            into.dropped_attributes_count.extend_from_slice(&events.dropped_attributes_count[entries]);
-            into.ends.push(into.time_ns.len() as u32);
+    /// Appends rows of other batches, each of which has a transfer that knows its texts.
+    pub fn extend_from(&mut self, batches: &[&Self], picks: &[Pick], transfers: &mut [SpanTransfer]) {
+        let grouped = Grouped::of(picks, batches.len());
+        grouped.gather(batches, |from| &from.trace_id, &mut self.trace_id);
+        grouped.gather(batches, |from| &from.span_id, &mut self.span_id);
+        grouped.gather(batches, |from| &from.parent_span_id, &mut self.parent_span_id);
+        grouped.gather(batches, |from| &from.flags, &mut self.flags);
+        grouped.gather(batches, |from| &from.kind, &mut self.kind);
+        grouped.gather(batches, |from| &from.start_ns, &mut self.start_ns);
+        grouped.gather(batches, |from| &from.duration_ns, &mut self.duration_ns);
+        grouped.gather(batches, |from| &from.status_code, &mut self.status_code);
+        grouped.gather(batches, |from| &from.dropped_attributes_count, &mut self.dropped_attributes_count);
+        grouped.gather(batches, |from| &from.dropped_events_count, &mut self.dropped_events_count);
+        grouped.gather(batches, |from| &from.dropped_links_count, &mut self.dropped_links_count);
+        let (origins, mut texts) = (&mut self.origins, Texts { batches, picks: &grouped, transfers });
+        texts.gather(|from| &from.trace_state, |known| &mut known.trace_state, &mut self.trace_state);
+        texts.gather(|from| &from.name, |known| &mut known.name, &mut self.name);
+        texts.gather(
+            |from| &from.status_message,
+            |known| &mut known.status_message,
+            &mut self.status_message,
+        );
+        texts.gather(|from| &from.origins.service, |known| &mut known.origin.service, &mut origins.service);
+        texts.gather(
+            |from| &from.origins.resource,
+            |known| &mut known.origin.resource,
+            &mut origins.resource,
+        );
+        texts.gather(
+            |from| &from.origins.resource_meta,
+            |known| &mut known.origin.resource_meta,
+            &mut origins.resource_meta,
+        );
+        texts.gather(
+            |from| &from.origins.scope_name,
+            |known| &mut known.origin.scope_name,
+            &mut origins.scope_name,
+        );
+        texts.gather(
+            |from| &from.origins.scope_version,
+            |known| &mut known.origin.scope_version,
+            &mut origins.scope_version,
+        );
+        texts.gather(
+            |from| &from.origins.scope_meta,
+            |known| &mut known.origin.scope_meta,
+            &mut origins.scope_meta,
+        );
+        for (from, transfer) in batches.iter().zip(&mut *transfers) {
+            transfer.attributes.begin(&from.attributes, &self.attributes);
         }
-        let (links, into) = (&from.links, &mut self.links);
-        for row in each(rows) {
-            let entries = links.entries(row);
-            if entries.is_empty() {
-                into.ends.push(into.trace_id.len() as u32);
-                continue;
-            }
-            into.trace_id.extend_from_slice(&links.trace_id[entries.clone()]);
-            into.span_id.extend_from_slice(&links.span_id[entries.clone()]);
-            transfer.link_trace_state.extend(&links.trace_state, entries.clone(), &mut into.trace_state);
-            transfer.link_attributes.extend(&links.attributes, entries.clone(), &mut into.attributes);
-            into.dropped_attributes_count.extend_from_slice(&links.dropped_attributes_count[entries.clone()]);
-            into.flags.extend_from_slice(&links.flags[entries]);
-            into.ends.push(into.trace_id.len() as u32);
+        let mut next = self.attributes.n_of_kinds();
+        for pick in picks {
+            let (from, known) =
+                (batches[pick.batch as usize], &mut transfers[pick.batch as usize].attributes);
+            known.push_row(&from.attributes, pick.row as usize, &mut self.attributes, &mut next);
         }
+        for pick in picks {
+            let (from, known) = (batches[pick.batch as usize], &mut transfers[pick.batch as usize]);
+            self.push_events_of(from, pick.row as usize, known);
+        }
+        for pick in picks {
+            let (from, known) = (batches[pick.batch as usize], &mut transfers[pick.batch as usize]);
+            self.push_links_of(from, pick.row as usize, known);
+        }
+    }
+
+    #[inline]
+    fn push_events_of(&mut self, from: &Self, row: usize, transfer: &mut SpanTransfer) {
+        let (from, into) = (&from.events, &mut self.events);
+        let entries = from.entries(row);
+        if !entries.is_empty() {
+            into.time_ns.extend_from_slice(&from.time_ns[entries.clone()]);
+            transfer.event_name.extend(&from.name, entries.clone(), &mut into.name);
+            transfer.event_attributes.extend(&from.attributes, entries.clone(), &mut into.attributes);
+            into.dropped_attributes_count.extend_from_slice(&from.dropped_attributes_count[entries]);
+        }
+        into.ends.push(into.time_ns.len() as u32);
+    }
+
+    #[inline]
+    fn push_links_of(&mut self, from: &Self, row: usize, transfer: &mut SpanTransfer) {
+        let (from, into) = (&from.links, &mut self.links);
+        let entries = from.entries(row);
+        if !entries.is_empty() {
+            into.trace_id.extend_from_slice(&from.trace_id[entries.clone()]);
+            into.span_id.extend_from_slice(&from.span_id[entries.clone()]);
+            transfer.link_trace_state.extend(&from.trace_state, entries.clone(), &mut into.trace_state);
+            transfer.link_attributes.extend(&from.attributes, entries.clone(), &mut into.attributes);
+            into.dropped_attributes_count.extend_from_slice(&from.dropped_attributes_count[entries.clone()]);
+            into.flags.extend_from_slice(&from.flags[entries]);
+        }
+        into.ends.push(into.trace_id.len() as u32);
     }
 
     /// About how many bytes the batch takes.
@@ -255,7 +313,7 @@ mod tests {
     use crate::ids::{SpanId, TraceId};
     use crate::spans::{EventView, LinkView, SpanFields};
 
-    fn batch(first: u8) -> SpanColumns {
+    pub(super) fn batch(first: u8) -> SpanColumns {
         let mut columns = SpanColumns::default();
         for n in first..first + 4 {
             let text = format!("text {}", n % 3);
@@ -291,11 +349,10 @@ mod tests {
         let sources = [batch(0), batch(7)];
         let mut transfers = [SpanTransfer::default(), SpanTransfer::default()];
         let mut filled = SpanColumns::default();
+        let picks: Vec<Pick> = (0..4).flat_map(|row| [0, 1].map(|batch| Pick { batch, row })).collect();
         for round in 0..4 {
-            for row in 0..4 {
-                for (source, transfer) in sources.iter().zip(&mut transfers) {
-                    filled.extend_from(source, &[row], transfer);
-                }
+            for picks in picks.chunks(3) {
+                filled.extend_from(&sources.each_ref(), picks, &mut transfers);
             }
             for (at, span) in filled.iter().enumerate() {
                 assert!(span.same_as(sources[at % 2].span(at / 2)), "row {at}");

@@ -131,7 +131,7 @@ fn finished(mut merge: SpanMerge, mut writer: SpanWriter) -> WrittenSpans {
             merge.feed(starved, None);
         }
     }
-    writer.finish().expect("spans")
+    writer.finish().expect("spans").0
 }
 
 /// A merged file of these spans, which come as two inputs.

@@ -22,7 +22,7 @@ fn merged(columns: SpanColumns) -> WrittenSpans {
     merge.feed(0, Some(SpanRun::sorted(columns, &dense)));
     let mut writer = SpanWriter::new(3, dense);
     merge.write(&mut writer, usize::MAX);
-    writer.finish().expect("there are spans")
+    writer.finish().expect("there are spans").0
 }
 
 /// Whether a span meets a condition, as its definition says.

@@ -73,12 +73,17 @@ proptest! {
         let mut rest = attributes(&rows);
         let dense = Choice::of(&rest).choose(&[]);
         let from = DenseRows::split(&mut rest, &dense);
-        let (mut into, mut transfer) = (DenseRows::new(&dense), DenseTransfer::default());
+        let (mut into, batches) = (DenseRows::new(&dense), [&from, &from.clone()]);
+        let mut transfers = [DenseTransfer::default(), DenseTransfer::default()];
         for round in 0..2 {
-            let picks: Vec<u32> = picks.iter().map(|pick| pick.index(rows.len()) as u32).collect();
-            into.extend_from(&from, &picks, &mut transfer);
-            for (at, &row) in picks.iter().enumerate() {
-                prop_assert!(into.is_same(at, &from, row as usize), "round {}, row {}", round, at);
+            let row_of = |pick: &prop::sample::Index| pick.index(rows.len()) as u32;
+            let picks: Vec<Pick> =
+                picks.iter().zip([0, 1, 1].into_iter().cycle()).map(|(pick, batch)| Pick { batch, row: row_of(pick) }).collect();
+            for picks in picks.chunks(7) {
+                into.extend_from(&batches, picks, &mut transfers);
+            }
+            for (at, pick) in picks.iter().enumerate() {
+                prop_assert!(into.is_same(at, &from, pick.row as usize), "round {}, row {}", round, at);
             }
             prop_assert!(into.memory_bytes() >= into.len() * 8);
             into.clear();

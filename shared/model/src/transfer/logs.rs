@@ -123,7 +123,9 @@ impl LogColumns {
         self.flags.push(from.flags[row]);
         self.dropped_attributes_count.push(from.dropped_attributes_count[row]);
         transfer.origin.extend(&from.origins, rows, &mut self.origins);
-        transfer.attributes.extend(&from.attributes, rows, &mut self.attributes);
+        transfer.attributes.begin(&from.attributes, &self.attributes);
+        let mut next = self.attributes.n_of_kinds();
+        transfer.attributes.push_row(&from.attributes, row, &mut self.attributes, &mut next);
     }
 
     /// When a record happened, or was collected where that is unknown, ns since the epoch.

@@ -22,6 +22,7 @@ use super::units::Units;
 use super::{Clock, Pass, Report, Settings, failed};
 use crate::block::parquet::Invalid;
 use crate::block::series::merged::MergedSeries;
+use crate::block::spans::merged::SpanRoom;
 use crate::index::fingerprint::hash_id;
 use crate::index::{Erasure, ErasureTarget, LogSummary, Window, keys};
 use crate::kv::{Condition, Key, NewItem, Outcome, SortRange, Write, range_all};
@@ -105,7 +106,9 @@ impl Round {
         let mut is_complete = true;
         for signal in self.erasure.signals.clone() {
             let now_s = clock();
-            let mut pass = Pass { store, settings, owner, clock, now_s, tenant: &tenant, signal, report };
+            let room = SpanRoom::default();
+            let mut pass =
+                Pass { store, settings, owner, clock, now_s, tenant: &tenant, signal, report, room };
             is_complete &= pass.erase(self).await?;
         }
         if !is_complete {

@@ -40,6 +40,7 @@ pub use retention::Retention;
 pub use sampling::{InvalidSampling, Sampling};
 
 use crate::block::logs::merged::MAX_UNITS;
+use crate::block::spans::merged::SpanRoom;
 use crate::index::{LogSummary, Places, SeriesSummary, Summary, Window, WindowItem, keys};
 use crate::kv::{Condition, Key, Outcome, SortRange, Write, range_all};
 use crate::read::index::{self, IndexedFile};
@@ -151,8 +152,17 @@ pub async fn run(
     erase::rounds(store, settings, owner, clock, &mut report).await?;
     for tenant in crate::read::tenants(store).await? {
         for signal in Signal::ALL {
-            let mut pass =
-                Pass { store, settings, owner, clock, now_s, tenant: &tenant, signal, report: &mut report };
+            let mut pass = Pass {
+                store,
+                settings,
+                owner,
+                clock,
+                now_s,
+                tenant: &tenant,
+                signal,
+                report: &mut report,
+                room: SpanRoom::default(),
+            };
             pass.run().await?;
         }
     }
@@ -175,6 +185,7 @@ struct Pass<'a> {
     tenant: &'a TenantId,
     signal: Signal,
     report: &'a mut Report,
+    room: SpanRoom,
 }
 
 impl Pass<'_> {
@@ -409,7 +420,7 @@ impl Pass<'_> {
             treatments: &outputs::treatments_of_all(inputs),
         };
         let merged = match self.signal {
-            Signal::Traces => spans::merge(job).await?,
+            Signal::Traces => spans::merge(job, &mut self.room).await?,
             Signal::Metrics => series::merge(job).await?,
             Signal::Logs => logs::merge(job).await?,
         };

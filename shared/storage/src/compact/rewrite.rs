@@ -90,7 +90,7 @@ pub(super) async fn spans(
     }
     let job = place.job(Signal::Traces, treatments);
     let mut merged = Merged::default();
-    if let Some(WrittenSpans { bytes, descriptor, many_traces }) =
+    if let Some((WrittenSpans { bytes, descriptor, many_traces }, _)) =
         open.and_then(|(_, writer)| writer.finish())
     {
         merged::verify(&bytes, &descriptor).map_err(|err| Error::corrupt("rewritten file of spans", err))?;

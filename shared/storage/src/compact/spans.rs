@@ -11,7 +11,7 @@ use model::{SpanColumns, TenantId};
 use super::outputs::{Finished, Held, Job, Merged, Slices};
 use super::plan;
 use super::publish::Output;
-use crate::block::spans::merged::{self, SpanMerge, SpanRun, SpanWriter, WrittenSpans};
+use crate::block::spans::merged::{self, SpanMerge, SpanRoom, SpanRun, SpanWriter, WrittenSpans};
 use crate::block::spans::{self, ChunkTable, Parts, Projection};
 use crate::index::{Places, Window};
 use crate::kv::{Condition, Key, MAX_VALUE_BYTES, NewItem};
@@ -21,15 +21,20 @@ use crate::{Error, Result, Store};
 /// How long after the end of its hour a sieve may be of use, seconds: by then the day is merged.
 const SIEVE_S: u64 = 3 * 86_400;
 
+/// Files of requests with larger rows than these, on average, are merged one by one.
+const LARGE_ROW_BYTES: usize = 2 << 10;
+/// Files of requests are brought together up to about so many bytes of memory.
+const RUN_BYTES: usize = 16 << 20;
+
 /// More than the directories and the footer of a file have.
 const FOOTER_BYTES: u64 = 4 << 20;
 
 /// Merges the job's inputs into files of its window, or of the long windows that they touch where that is `wide`, and
-/// stores these.
+/// stores these. `room` is left from the merge before, and left to the next.
 ///
 /// # Errors
 /// As the stores; an input is corrupt; an output is not what its inputs give.
-pub(super) async fn merge(job: Job<'_>) -> Result<Merged> {
+pub(super) async fn merge(job: Job<'_>, room: &mut SpanRoom) -> Result<Merged> {
     if let [only] = job.inputs
         && let summary = only.summary()?
         && summary.size <= job.target_bytes.saturating_add(FOOTER_BYTES)
@@ -77,10 +82,10 @@ pub(super) async fn merge(job: Job<'_>) -> Result<Merged> {
                     part
                 };
                 let parts = fresh.iter().map(part).collect();
-                merge_into(job, slices.window_of(slice), parts, Vec::new(), &mut merged).await?;
+                merge_into(job, slices.window_of(slice), (parts, Vec::new()), &mut merged, room).await?;
             }
         }
-        _ => merge_into(job, job.window, fresh, cursors, &mut merged).await?,
+        _ => merge_into(job, job.window, (fresh, cursors), &mut merged, room).await?,
     }
     if merged.n_rows + merged.n_duplicates != expected {
         let why = format!("{} spans and {} duplicates of {expected}", merged.n_rows, merged.n_duplicates);
@@ -164,19 +169,41 @@ async fn decode(job: Job<'_>, fresh: &[(&IndexedFile, ChunkTable)]) -> Result<Ve
     Ok(decoded)
 }
 
+/// Brings batches together, which are then sorted at once, but for those with large rows, of which few are to be moved at
+/// once.
+fn together(batches: Vec<SpanColumns>) -> Vec<SpanColumns> {
+    let mut runs: Vec<SpanColumns> = Vec::new();
+    let mut open = SpanColumns::default();
+    for batch in batches {
+        let n_bytes = batch.memory_bytes();
+        if n_bytes > batch.len() * LARGE_ROW_BYTES {
+            runs.push(batch);
+            continue;
+        }
+        if open.memory_bytes() + n_bytes > RUN_BYTES {
+            runs.push(std::mem::take(&mut open));
+        }
+        open.append(batch);
+    }
+    runs.push(open);
+    runs.retain(|run| !run.is_empty());
+    runs
+}
+
 async fn merge_into(
     job: Job<'_>,
     window: Window,
-    fresh: Vec<SpanColumns>,
-    mut cursors: Vec<Cursor<'_>>,
+    (fresh, mut cursors): (Vec<SpanColumns>, Vec<Cursor<'_>>),
     merged: &mut Merged,
+    room: &mut SpanRoom,
 ) -> Result<()> {
-    let n_fresh = fresh.len();
     let dense = choose(job, &fresh, &mut cursors).await?;
+    let fresh = together(fresh);
+    let n_fresh = fresh.len();
     let sizes = job.inputs.iter().map(|input| input.summary().map(|summary| summary.size));
     let bytes_in: u64 = sizes.sum::<Result<u64>>()?;
     // A file is closed when it has its target; what is written after that is its footer.
-    let room = bytes_in.min(job.target_bytes.saturating_add(FOOTER_BYTES)) as usize;
+    let file_bytes = bytes_in.min(job.target_bytes.saturating_add(FOOTER_BYTES)) as usize;
     let mut merge = SpanMerge::new(n_fresh + cursors.len());
     let mut held = Held::new(n_fresh + cursors.len());
     for (input, columns) in fresh.into_iter().enumerate() {
@@ -185,7 +212,7 @@ async fn merge_into(
         merge.feed(input, Some(run));
     }
     let new_writer = || SpanWriter::new(Job::zstd_level(window), dense.clone());
-    let mut writer = new_writer().with_room(room);
+    let mut writer = new_writer().with_room(file_bytes).reusing(std::mem::take(room));
     loop {
         while let Some(starved) = merge.starved() {
             let run = match starved.checked_sub(n_fresh).and_then(|at| cursors.get_mut(at)) {
@@ -199,21 +226,29 @@ async fn merge_into(
         if writer.len() as u64 >= job.target_bytes {
             // The room of the next file is taken when that of this one is free again.
             let full = std::mem::replace(&mut writer, new_writer());
-            close(job, window, full, merged).await?;
-            writer = writer.with_room(room);
+            close(job, window, full, merged, room).await?;
+            writer = writer.with_room(file_bytes).reusing(std::mem::take(room));
         }
         if !has_more && merge.starved().is_none() {
             break;
         }
     }
-    close(job, window, writer, merged).await?;
+    close(job, window, writer, merged, room).await?;
     merged.n_duplicates += merge.n_duplicates;
     merged.peak_held_bytes = merged.peak_held_bytes.max(held.peak());
     Ok(())
 }
 
-async fn close(job: Job<'_>, window: Window, writer: SpanWriter, merged: &mut Merged) -> Result<()> {
-    let Some(WrittenSpans { bytes, descriptor, many_traces }) = writer.finish() else { return Ok(()) };
+async fn close(
+    job: Job<'_>,
+    window: Window,
+    writer: SpanWriter,
+    merged: &mut Merged,
+    room: &mut SpanRoom,
+) -> Result<()> {
+    let Some((written, left)) = writer.finish() else { return Ok(()) };
+    *room = left;
+    let WrittenSpans { bytes, descriptor, many_traces } = written;
     merged::verify(&bytes, &descriptor).map_err(|err| Error::corrupt("merged file of spans", err))?;
     let file = Finished {
         bytes,

@@ -24,7 +24,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use model::dense::{Dense, DenseRows, DenseTransfer};
-use model::transfer::SpanTransfer;
+use model::transfer::{Pick, SpanTransfer};
 use model::{SpanColumns, SpanId, TraceId};
 
 use super::search::{self, Block, Collector};
@@ -53,9 +53,9 @@ const UNIT_MEMORY_BYTES: usize = 4 << 20;
 const MIN_COMPRESS_BYTES: usize = 512;
 
 /// Rows that are moved at once at most: column by column, which is faster than row by row.
-const STEP_ROWS: usize = 64;
-/// Rows of batches that have larger ones are moved one by one, so that a unit is closed in time.
-const LARGE_ROW_BYTES: usize = 4 << 10;
+const MAX_PICKS: usize = 2048;
+/// About as many bytes are moved at once at most, so that a unit is closed in time.
+const MAX_PICKED_BYTES: usize = 1 << 20;
 
 /// A merged file and what planning needs to know of it.
 #[derive(Debug, Clone)]
@@ -68,6 +68,10 @@ pub struct WrittenSpans {
     pub many_traces: Vec<u8>,
 }
 
+/// Memory that one writer leaves to the next, without anything of what was in it.
+#[derive(Default)]
+pub struct SpanRoom(search::Room);
+
 /// Writes a merged file from rows that come in order. Memory: one unit and the finished bytes.
 pub struct SpanWriter {
     writer: ChunkWriter,
@@ -79,6 +83,8 @@ pub struct SpanWriter {
     dense_rows: DenseRows,
     /// What `columns` took when the unit was opened.
     kept_bytes: usize,
+    /// Whether the unit takes too much to grow.
+    is_large: bool,
     groups: Vec<RowGroup>,
     units: Vec<SpanUnit>,
     directory: Vec<u8>,
@@ -101,6 +107,7 @@ impl SpanWriter {
             dense_rows: DenseRows::new(&dense),
             dense,
             kept_bytes: 0,
+            is_large: false,
             groups: Vec::new(),
             units: Vec::new(),
             directory: Vec::new(),
@@ -119,6 +126,13 @@ impl SpanWriter {
         self
     }
 
+    /// Takes the memory that another writer left, in front of the first row.
+    #[must_use]
+    pub fn reusing(mut self, room: SpanRoom) -> Self {
+        self.search.reuse(room.0);
+        self
+    }
+
     /// About how long the file is so far, in bytes.
     pub fn len(&self) -> usize {
         self.writer.out.len() + self.search.len()
@@ -127,14 +141,6 @@ impl SpanWriter {
     /// Whether no row was written.
     pub fn is_empty(&self) -> bool {
         self.columns.is_empty() && self.units.is_empty()
-    }
-
-    /// Whether the unit is closed before a span of this trace.
-    fn is_unit_full(&self, next: TraceId) -> bool {
-        let rows = self.columns.len();
-        rows >= MAX_UNIT_ROWS
-            || rows >= UNIT_ROWS && self.columns.trace_id.last() != Some(&next)
-            || self.held_bytes() - self.kept_bytes >= UNIT_MEMORY_BYTES
     }
 
     fn held_bytes(&self) -> usize {
@@ -147,6 +153,7 @@ impl SpanWriter {
         let first_hash = (hash_id(&first.0) >> 32) as u32;
         // The head is as long as the lengths in it are: the chunks are written behind and moved into place.
         let start = self.writer.out.len();
+        self.writer.begin_group();
         let mut chunks = encode::write_chunks(&mut self.writer, &columns, &distances_to_parents(&columns));
         dense::write(&mut self.writer, &self.dense_rows, &self.dense, &mut chunks);
         let head = write_head(columns.len() as u64, &chunks, &self.dense);
@@ -171,6 +178,7 @@ impl SpanWriter {
         self.columns = columns;
         self.dense_rows.clear();
         self.kept_bytes = self.held_bytes();
+        self.is_large = false;
     }
 
     /// Adds what a unit has to the file's description.
@@ -189,12 +197,12 @@ impl SpanWriter {
         }
     }
 
-    /// The file; `None` if no row was written.
-    pub fn finish(mut self) -> Option<WrittenSpans> {
+    /// The file, and memory for the next; `None` if no row was written.
+    pub fn finish(mut self) -> Option<(WrittenSpans, SpanRoom)> {
         self.close_unit();
         let mut descriptor = self.descriptor?;
         let mut out = self.writer.out;
-        let (blocks, search_directory) = self.search.finish();
+        let (blocks, search_directory, room) = self.search.finish();
         out.extend_from_slice(&blocks);
         let mut append = |bytes: &[u8]| {
             let start = out.len() as u64;
@@ -213,7 +221,7 @@ impl SpanWriter {
         );
         let are_many = descriptor.traces.is_empty();
         let many_traces = if are_many { trace_sieve(&self.trace_hashes) } else { Vec::new() };
-        Some(WrittenSpans { bytes: Bytes::from(out), descriptor, many_traces })
+        Some((WrittenSpans { bytes: Bytes::from(out), descriptor, many_traces }, SpanRoom(room)))
     }
 }
 
@@ -300,10 +308,8 @@ pub struct SpanRun {
     /// Rows in order.
     order: Vec<u32>,
     next: usize,
-    transfer: SpanTransfer,
-    dense_transfer: DenseTransfer,
-    /// Rows that are appended to a unit at once.
-    step: usize,
+    /// About how many bytes a row takes.
+    row_bytes: usize,
 }
 
 /// Where a span has its place.
@@ -318,27 +324,19 @@ impl SpanRun {
 
     fn of_parts(columns: SpanColumns, dense: DenseRows) -> Self {
         let hashes: Vec<u64> = columns.trace_id.iter().map(|id| hash_id(&id.0)).collect();
-        let mut order: Vec<u32> = (0..columns.len() as u32).collect();
         let key = |row: u32| {
             let row = row as usize;
-            (hashes[row], columns.trace_id[row], columns.start_ns[row], columns.span_id[row])
+            (columns.trace_id[row], columns.start_ns[row], columns.span_id[row])
         };
-        if !order.is_sorted_by_key(|&row| key(row)) {
-            order.sort_by_key(|&row| key(row));
+        let mut keyed: Vec<(u64, u32)> = hashes.iter().copied().zip(0..).collect();
+        if !keyed.is_sorted_by_key(|&(hash, row)| (hash, key(row))) {
+            // By hashes first, which lie side by side: spans of a trace are few.
+            keyed.sort_unstable();
+            keyed.chunk_by_mut(|a, b| a.0 == b.0).for_each(|alike| alike.sort_by_key(|&(_, row)| key(row)));
         }
-        let memory_bytes = columns.memory_bytes() + dense.memory_bytes();
-        let has_large_rows = memory_bytes > columns.len() * LARGE_ROW_BYTES;
-        let step = if has_large_rows { 1 } else { STEP_ROWS };
-        Self {
-            columns,
-            dense,
-            hashes,
-            order,
-            next: 0,
-            transfer: SpanTransfer::default(),
-            dense_transfer: DenseTransfer::default(),
-            step,
-        }
+        let order: Vec<u32> = keyed.into_iter().map(|(_, row)| row).collect();
+        let row_bytes = (columns.memory_bytes() + dense.memory_bytes()) / columns.len().max(1);
+        Self { columns, dense, hashes, order, next: 0, row_bytes }
     }
 
     /// The spans of a unit that was read whole, head included, for a file with these columns.
@@ -368,13 +366,6 @@ impl SpanRun {
         self.columns.memory_bytes() + self.dense.memory_bytes()
     }
 
-    /// Moves rows into the open unit.
-    fn append(&mut self, rows: &mut Vec<u32>, writer: &mut SpanWriter) {
-        writer.columns.extend_from(&self.columns, rows, &mut self.transfer);
-        writer.dense_rows.extend_from(&self.dense, rows, &mut self.dense_transfer);
-        rows.clear();
-    }
-
     fn key(&self) -> Option<SpanKey> {
         let row = *self.order.get(self.next)? as usize;
         let columns = &self.columns;
@@ -389,8 +380,14 @@ impl SpanRun {
 #[derive(Debug)]
 pub struct SpanMerge {
     inputs: Vec<Input>,
+    /// What is known of the inputs' texts.
+    transfers: (Vec<SpanTransfer>, Vec<DenseTransfer>),
     heads: BinaryHeap<Reverse<(SpanKey, usize)>>,
-    /// Rows of the open unit that have the key of the last one.
+    /// Rows of the inputs that are the next ones of the open unit, but are not moved yet.
+    picks: Vec<Pick>,
+    /// About how many bytes these take.
+    picked_bytes: usize,
+    /// The key of the last row of the open unit, and the rows that have it.
     alike: (Option<SpanKey>, Vec<usize>),
     /// Spans that were left out, because they are equal to others.
     pub n_duplicates: u64,
@@ -406,8 +403,15 @@ enum Input {
 impl SpanMerge {
     /// Of so many inputs.
     pub fn new(n_inputs: usize) -> Self {
-        let inputs = (0..n_inputs).map(|_| Input::Starved).collect();
-        Self { inputs, heads: BinaryHeap::new(), alike: (None, Vec::new()), n_duplicates: 0 }
+        Self {
+            inputs: (0..n_inputs).map(|_| Input::Starved).collect(),
+            transfers: (vec![SpanTransfer::default(); n_inputs], vec![DenseTransfer::default(); n_inputs]),
+            heads: BinaryHeap::new(),
+            picks: Vec::with_capacity(MAX_PICKS),
+            picked_bytes: 0,
+            alike: (None, Vec::new()),
+            n_duplicates: 0,
+        }
     }
 
     /// An input whose next run is needed.
@@ -417,6 +421,7 @@ impl SpanMerge {
 
     /// Gives an input's next run; `None` if it has no more.
     pub fn feed(&mut self, input: usize, run: Option<SpanRun>) {
+        (self.transfers.0[input], self.transfers.1[input]) = Default::default();
         self.inputs[input] = match run.map(|run| (run.key(), run)) {
             None => Input::Ended,
             Some((None, _)) => Input::Starved,
@@ -427,7 +432,7 @@ impl SpanMerge {
         };
     }
 
-    /// The key's hash of the next span, if there is one; no input may be starved.
+    /// The key of the next span, if there is one; no input may be starved.
     fn peek(&self) -> Option<SpanKey> {
         self.heads.peek().map(|Reverse((key, _))| *key)
     }
@@ -437,62 +442,107 @@ impl SpanMerge {
     pub fn write(&mut self, writer: &mut SpanWriter, target_bytes: usize) -> bool {
         while let Some(key) = self.peek() {
             let is_new = self.alike.0 != Some(key);
-            if is_new && writer.is_unit_full(key.1) {
+            if is_new && self.is_unit_full(writer, key.1) {
+                self.move_picks(writer);
                 writer.close_unit();
                 self.alike = (None, Vec::new());
                 if writer.len() >= target_bytes {
                     return true;
                 }
             }
-            if self.write_some(key, writer) {
+            let starved =
+                if is_new { self.pick_some(writer.columns.len()) } else { self.write_alike(writer) };
+            if starved.is_some() || self.picks.len() >= MAX_PICKS || self.picked_bytes >= MAX_PICKED_BYTES {
+                self.move_picks(writer);
+            }
+            if let Some(input) = starved {
+                self.inputs[input] = Input::Starved;
                 return true;
             }
         }
+        self.move_picks(writer);
         false
     }
 
-    /// Writes the next span, and those behind it that are before all other inputs' and fit into the unit; tells whether
-    /// their input is starved then.
-    fn write_some(&mut self, key: SpanKey, writer: &mut SpanWriter) -> bool {
-        let Some(Reverse((_, at))) = self.heads.pop() else { return false };
+    /// Whether the unit is closed before a span of this trace.
+    fn is_unit_full(&self, writer: &SpanWriter, next: TraceId) -> bool {
+        let n_rows = writer.columns.len() + self.picks.len();
+        let is_new_trace = || self.alike.0.is_none_or(|last| last.1 != next);
+        n_rows >= MAX_UNIT_ROWS || n_rows >= UNIT_ROWS && is_new_trace() || writer.is_large
+    }
+
+    /// Moves rows into the open unit.
+    fn move_picks(&mut self, writer: &mut SpanWriter) {
+        if self.picks.is_empty() {
+            return;
+        }
+        let none = (SpanColumns::default(), DenseRows::default());
+        let (columns, dense): (Vec<&SpanColumns>, Vec<&DenseRows>) = self
+            .inputs
+            .iter()
+            .map(|input| match input {
+                Input::Fed(run) => (&run.columns, &run.dense),
+                Input::Starved | Input::Ended => (&none.0, &none.1),
+            })
+            .unzip();
+        writer.columns.extend_from(&columns, &self.picks, &mut self.transfers.0);
+        writer.dense_rows.extend_from(&dense, &self.picks, &mut self.transfers.1);
+        writer.is_large = writer.held_bytes() - writer.kept_bytes >= UNIT_MEMORY_BYTES;
+        self.picks.clear();
+        self.picked_bytes = 0;
+    }
+
+    /// Takes the next spans, each with a new key, that are before all other inputs' and fit into the unit, which has so
+    /// many rows; gives their input if it has no more.
+    fn pick_some(&mut self, n_rows: usize) -> Option<usize> {
+        let Reverse((first, at)) = self.heads.pop()?;
         let other = self.heads.peek().map(|Reverse(head)| *head);
-        let Input::Fed(run) = &mut self.inputs[at] else { return false };
-        let room = UNIT_ROWS.saturating_sub(writer.columns.len()).clamp(1, run.step);
-        let mut rows = Vec::with_capacity(room);
-        let mut next = Some(key);
-        while let Some(key) =
-            next.filter(|&key| rows.len() < room && other.is_none_or(|other| (key, at) < other))
-        {
-            let row = run.order[run.next];
-            if self.alike.0 == Some(key) {
-                // Equal keys are few: those before are looked at where they are.
-                run.append(&mut rows, writer);
-                let span = run.columns.span(row as usize);
-                let is_same = |&other: &usize| {
-                    writer.columns.span(other).same_as(span)
-                        && writer.dense_rows.is_same(other, &run.dense, row as usize)
-                };
-                if self.alike.1.iter().any(is_same) {
-                    self.n_duplicates += 1;
-                } else {
-                    self.alike.1.push(writer.columns.len());
-                    rows.push(row);
-                }
-            } else {
-                self.alike.0 = Some(key);
-                self.alike.1.clear();
-                self.alike.1.push(writer.columns.len() + rows.len());
-                rows.push(row);
-            }
+        let Input::Fed(run) = &mut self.inputs[at] else { return None };
+        let n_before = self.picks.len();
+        let room = UNIT_ROWS.saturating_sub(n_rows + n_before).min(MAX_PICKED_BYTES / run.row_bytes.max(1));
+        let mut next = Some(first);
+        while let Some(key) = next.filter(|&key| {
+            let n_picked = self.picks.len() - n_before;
+            let is_first = other.is_none_or(|other| (key, at) < other);
+            n_picked == 0 || n_picked < room && is_first && self.alike.0 != Some(key)
+        }) {
+            self.alike.0 = Some(key);
+            self.picks.push(Pick { batch: at as u32, row: run.order[run.next] });
             run.next += 1;
             next = run.key();
         }
-        run.append(&mut rows, writer);
-        match next {
-            Some(key) => self.heads.push(Reverse((key, at))),
-            None => self.inputs[at] = Input::Starved,
+        self.picked_bytes += (self.picks.len() - n_before) * run.row_bytes;
+        self.alike.1.clear();
+        self.alike.1.push(n_rows + self.picks.len() - 1);
+        let Some(key) = next else { return Some(at) };
+        self.heads.push(Reverse((key, at)));
+        None
+    }
+
+    /// Writes the next span, whose key is that of the one before, if it is not equal to one of those that have it; gives
+    /// its input if that has no more.
+    fn write_alike(&mut self, writer: &mut SpanWriter) -> Option<usize> {
+        // Equal keys are few: those before are looked at where they are.
+        self.move_picks(writer);
+        let Reverse((_, at)) = self.heads.pop()?;
+        let Input::Fed(run) = &mut self.inputs[at] else { return None };
+        let row = run.order[run.next];
+        let span = run.columns.span(row as usize);
+        let is_same = |&other: &usize| {
+            writer.columns.span(other).same_as(span)
+                && writer.dense_rows.is_same(other, &run.dense, row as usize)
+        };
+        if self.alike.1.iter().any(is_same) {
+            self.n_duplicates += 1;
+        } else {
+            self.alike.1.push(writer.columns.len());
+            self.picks.push(Pick { batch: at as u32, row });
+            self.picked_bytes += run.row_bytes;
         }
-        next.is_none()
+        run.next += 1;
+        let Some(next) = run.key() else { return Some(at) };
+        self.heads.push(Reverse((next, at)));
+        None
     }
 }
 
@@ -516,7 +566,8 @@ pub fn verify_item(bytes: &Bytes, item: &Summary<'_>) -> Result<(), Invalid> {
         .get(merged.directory.start as usize..merged.directory.end as usize)
         .ok_or(Invalid("directory is outside of the file"))?;
     let mut start = file::MAGIC.len() as u64;
-    let (mut n_rows, mut before) = (0, 0);
+    let mut n_rows = 0;
+    let mut hashes: Vec<u64> = Vec::new();
     // Units and blocks have the same spans, in different orders.
     let mut checksum: u64 = 0;
     for (number, unit) in (0..).zip(&merged.units) {
@@ -529,13 +580,11 @@ pub fn verify_item(bytes: &Bytes, item: &Summary<'_>) -> Result<(), Invalid> {
         }
         for id in &columns.trace_id {
             let hash = hash_id(&id.0);
-            if hash < before {
-                return Err(Invalid("rows are not in order"));
+            match hashes.last() {
+                Some(&before) if hash < before => return Err(Invalid("rows are not in order")),
+                Some(&before) if hash == before => {}
+                _ => hashes.push(hash),
             }
-            if hash != before && !item.may_have_trace(hash)? {
-                return Err(Invalid("item lacks a trace"));
-            }
-            before = hash;
         }
         for &start_ns in &columns.start_ns {
             checksum = checksum.wrapping_add(hash_of(number, search::start_us(start_ns)));
@@ -558,9 +607,10 @@ pub fn verify_item(bytes: &Bytes, item: &Summary<'_>) -> Result<(), Invalid> {
     if checksum != 0 {
         return Err(Invalid("blocks have other spans than units"));
     }
-    let ends_there = (before >> 32) as u32 <= merged.last_hash;
-    let is_sound =
-        n_rows == item.rows && bytes.len() as u64 == item.size && directory.is_empty() && ends_there;
+    if !item.may_have_traces(&hashes)? {
+        return Err(Invalid("item lacks a trace"));
+    }
+    let is_sound = n_rows == item.rows && bytes.len() as u64 == item.size && directory.is_empty();
     if is_sound { Ok(()) } else { Err(Invalid("file is not what its item says")) }
 }
 

@@ -49,7 +49,7 @@ pub(super) struct Row {
     pub(super) duration: u8,
 }
 
-/// An attribute's value: equal ones of a segment have equal ids. The lowest three bits are its form, the others say where
+/// An attribute's value: equal ones of a segment have equal ids, but for doubles and for texts of which only the hash is kept. The lowest three bits are its form, the others say where
 /// it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ValueId(u32);
@@ -103,7 +103,7 @@ pub(super) struct Values {
 
 impl Values {
     fn clear(&mut self) {
-        self.texts = Dictionary::default();
+        self.texts.clear();
         self.numbers.clear();
         self.places.clear();
     }
@@ -123,6 +123,23 @@ impl Values {
         place
     }
 
+    /// The place of a double: most are their own, and of those that are not, the last ones are known.
+    fn double(&mut self, bits: u64) -> u32 {
+        let last = &mut self.last[(bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize];
+        if self.numbers.get(*last as usize) != Some(&bits) {
+            *last = self.numbers.len() as u32;
+            self.numbers.push(bits);
+        }
+        *last
+    }
+
+    /// The id of a text of which only the hash is kept. Equal ones may have several.
+    fn hashed(&mut self, kind: ValueKind, text: &[u8]) -> ValueId {
+        let form = if kind == ValueKind::Json { ValueId::LONG_JSON } else { ValueId::LONG_STRING };
+        self.numbers.push(hash_value(text));
+        ValueId::new(form, self.numbers.len() as u32 - 1)
+    }
+
     fn id(&mut self, value: Value<'_>) -> ValueId {
         match value {
             Value::Empty => ValueId::new(ValueId::EMPTY, 0),
@@ -135,7 +152,7 @@ impl Values {
             Value::String(text) => ValueId::new(ValueId::STRING, self.texts.intern(text)),
             Value::Json(text) => ValueId::new(ValueId::JSON, self.texts.intern(text)),
             Value::Int(number) => ValueId::new(ValueId::INT, self.number(number as u64)),
-            Value::Double(number) => ValueId::new(ValueId::DOUBLE, self.number(number.to_bits())),
+            Value::Double(number) => ValueId::new(ValueId::DOUBLE, self.double(number.to_bits())),
             Value::Bool(truth) => ValueId::new(ValueId::BOOL, u32::from(truth)),
         }
     }
@@ -238,6 +255,8 @@ impl KnownTexts {
 struct Order {
     /// Per attribute its column; `None` for one without.
     columns: Vec<Option<usize>>,
+    /// The columns alone.
+    own: Vec<u8>,
     /// The place of their keys among those of all rows, for rows that have no other attributes; [`UNKNOWN`] as long as
     /// there was none.
     place_of_keys: u32,
@@ -245,7 +264,9 @@ struct Order {
 
 impl Order {
     fn read(letters: &str) -> Self {
-        Self { columns: dense::places(letters).collect(), place_of_keys: UNKNOWN }
+        let columns: Vec<Option<usize>> = dense::places(letters).collect();
+        let own = columns.iter().flatten().map(|&column| column as u8).collect();
+        Self { columns, own, place_of_keys: UNKNOWN }
     }
 }
 
@@ -316,11 +337,10 @@ impl Segment {
             || self.values.texts.text_bytes() + self.resources.text_bytes() >= SEGMENT_TEXT_BYTES
     }
 
-    /// The keys of a row's attributes, and the value of each.
-    pub(super) fn attributes_of(&self, row: &Row) -> (&[u32], &[ValueId]) {
-        let keys = &self.keys[row.keys as usize];
-        let first = row.first_value as usize;
-        (keys, &self.attributes[first..first + keys.len()])
+    /// The value of a row's nth key.
+    #[inline]
+    pub(super) fn nth_value(&self, row: &Row, nth: usize) -> ValueId {
+        self.attributes[row.first_value as usize + nth]
     }
 
     /// The place of the row's keys among those of all rows.
@@ -371,6 +391,8 @@ impl Segment {
         self.values.last.resize(1 << 8, UNKNOWN);
         let dense_keys: Vec<u32> =
             of_file.keys().iter().map(|one| self.values.texts.intern(&one.key)).collect();
+        self.rows.reserve(columns.len());
+        self.attributes.reserve(dense.n_values() + columns.attributes.kind.len());
         for row in 0..columns.len() {
             let is_there = |column: &DictColumn| !column.is_empty_at(row);
             let shape = Shape {
@@ -416,11 +438,23 @@ impl Segment {
     /// Appends the values of a row all of whose attributes have columns of their own.
     fn push_dense(&mut self, (dense, of_file): (&DenseRows, &Dense), row: usize, order: usize) {
         let KnownTexts { orders, dense: known, .. } = &mut self.known;
-        for (&column, &bits) in orders[order].columns.iter().flatten().zip(dense.values(row)) {
+        let values = orders[order].own.iter().zip(dense.values(row));
+        self.attributes.extend(values.map(|(&column, &bits)| {
+            let column = usize::from(column);
+            if dense.are_own(column) {
+                return self
+                    .values
+                    .hashed(of_file.keys()[column].kind, dense.texts()[column].bytes_of(bits as u32));
+            }
+            // Columns of numbers know none.
+            if let Some(&id) = known[column].numbers.get(bits as usize)
+                && id != UNKNOWN
+            {
+                return ValueId(id);
+            }
             let kind = of_file.keys()[column].kind;
-            let id = dense_value(kind, bits, &dense.texts()[column], &mut known[column], &mut self.values);
-            self.attributes.push(id);
-        }
+            dense_value(kind, bits, &dense.texts()[column], &mut known[column], &mut self.values)
+        }));
     }
 
     /// Appends keys and values of a row's attributes.
@@ -455,8 +489,12 @@ impl Segment {
             let id = if let Some(column) = place {
                 let Some(&bits) = bits.next() else { continue };
                 self.own_keys.push(dense_keys[column]);
-                let kind = of_file.keys()[column].kind;
-                dense_value(kind, bits, &dense.texts()[column], &mut known_dense[column], values)
+                let (kind, texts) = (of_file.keys()[column].kind, &dense.texts()[column]);
+                if dense.are_own(column) {
+                    values.hashed(kind, texts.bytes_of(bits as u32))
+                } else {
+                    dense_value(kind, bits, texts, &mut known_dense[column], values)
+                }
             } else {
                 let Some(entry) = others.next() else { continue };
                 push_other(entry, values, &mut self.own_keys)
@@ -492,7 +530,7 @@ impl Segment {
             return known.place_of_keys;
         }
         self.own_keys.clear();
-        self.own_keys.extend(known.columns.iter().flatten().map(|&column| dense_keys[column]));
+        self.own_keys.extend(known.own.iter().map(|&column| dense_keys[usize::from(column)]));
         let place = self.place_of_keys(shape);
         self.known.orders[order].place_of_keys = place;
         place
@@ -545,9 +583,13 @@ fn event_attributes(json: &str, values: &mut Values) -> Vec<(u32, ValueId)> {
     entries.iter().map(&mut id).collect()
 }
 
+/// What a collector leaves to the next one: memory only, no data.
+#[derive(Default)]
+pub(in crate::block::spans) struct Room(Box<Segment>);
+
 /// Takes units as they are closed, and gives the section when the file ends.
 pub(in crate::block::spans) struct Collector {
-    segment: Segment,
+    segment: Box<Segment>,
     writer: BlockWriter,
     n_units: u32,
     services: Vec<String>,
@@ -558,7 +600,7 @@ pub(in crate::block::spans) struct Collector {
 impl Collector {
     pub(in crate::block::spans) fn new(zstd_level: i32) -> Self {
         Self {
-            segment: Segment::default(),
+            segment: Box::default(),
             writer: BlockWriter::new(zstd_level),
             n_units: 0,
             services: Vec::new(),
@@ -598,9 +640,15 @@ impl Collector {
         self.segment.clear(self.n_units);
     }
 
-    /// All blocks, and their directory.
-    pub(in crate::block::spans) fn finish(mut self) -> (Vec<u8>, Vec<u8>) {
+    /// As if it had been made with this room; nothing may have come before.
+    pub(in crate::block::spans) fn reuse(&mut self, Room(segment): Room) {
+        self.segment = segment;
+    }
+
+    /// All blocks, their directory, and the room that is free then.
+    pub(in crate::block::spans) fn finish(mut self) -> (Vec<u8>, Vec<u8>, Room) {
         self.close_segment();
-        (self.writer.out, write_directory(&self.services, &self.blocks))
+        self.segment.clear(0);
+        (self.writer.out, write_directory(&self.services, &self.blocks), Room(self.segment))
     }
 }

@@ -36,7 +36,7 @@ mod collect;
 mod read;
 mod write;
 
-pub(super) use collect::Collector;
+pub(super) use collect::{Collector, Room};
 pub use read::{Block, Match};
 pub(crate) use read::{any_value_matches, json_has};
 

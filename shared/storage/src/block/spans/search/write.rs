@@ -15,11 +15,13 @@ use model::columns::Value;
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
 /// Frames below this are not worth compressing.
-const MIN_COMPRESS_BYTES: usize = 48;
+const MIN_COMPRESS_BYTES: usize = 128;
 /// The code of a key that a span has not.
 const ABSENT: u16 = 0;
 /// The code of a key whose value is not said.
 const UNSAID: u16 = 1;
+/// Rows with equal keys whose values are taken key by key: few enough to stay near.
+const STEP_ROWS: usize = 256;
 /// Values of a key that are found without its map.
 const N_RECENT: usize = 32;
 
@@ -39,49 +41,42 @@ impl BlockWriter {
 
     /// Appends the blocks of a segment, and tells what the directory says of them.
     pub(super) fn write(&mut self, segment: &Segment) -> Vec<BlockEntry> {
-        let operation = |row: u32| {
-            let row = &segment.rows[row as usize];
-            (row.service, segment.shapes[row.shape as usize].name)
-        };
-        // Sorted with their keys: rows are too many to be looked at in any order.
-        let mut keyed: Vec<_> = (0..)
-            .zip(&segment.rows)
-            .map(|(row, of_row): (u32, _)| (operation(row), of_row.start_us, row))
-            .collect();
-        keyed.sort_unstable();
-        let mut rows: Vec<u32> = keyed.into_iter().map(|(_, _, row)| row).collect();
         let mut blocks = Vec::new();
-        for of_service in rows.chunk_by_mut(|&a, &b| operation(a).0 == operation(b).0) {
+        let mut operations = by_operation(segment);
+        for of_service in operations.chunk_by_mut(|a, b| a.service == b.service) {
             // Operations with few spans share blocks.
-            let mut shared: Vec<u32> = Vec::new();
-            for of_operation in of_service.chunk_by_mut(|&a, &b| operation(a) == operation(b)) {
-                if of_operation.len() >= OWN_BLOCK_ROWS {
-                    self.write_run(segment, of_operation, &mut blocks);
+            let mut shared: Vec<Timed> = Vec::new();
+            for operation in of_service {
+                if operation.rows.len() >= OWN_BLOCK_ROWS {
+                    self.write_sorted(segment, &mut operation.rows, &mut blocks);
                     continue;
                 }
-                shared.extend_from_slice(of_operation);
+                shared.extend_from_slice(&operation.rows);
                 if shared.len() >= BLOCK_ROWS / 2 {
-                    self.write_shared(segment, &mut shared, &mut blocks);
+                    self.write_sorted(segment, &mut shared, &mut blocks);
                 }
             }
-            self.write_shared(segment, &mut shared, &mut blocks);
+            self.write_sorted(segment, &mut shared, &mut blocks);
         }
         blocks
     }
 
-    fn write_shared(&mut self, segment: &Segment, rows: &mut Vec<u32>, blocks: &mut Vec<BlockEntry>) {
-        rows.sort_unstable_by_key(|&row| segment.rows[row as usize].start_us);
-        self.write_run(segment, rows, blocks);
-        rows.clear();
+    /// Writes rows of one service, of which none are left.
+    fn write_sorted(&mut self, segment: &Segment, rows: &mut Vec<Timed>, blocks: &mut Vec<BlockEntry>) {
+        if !rows.is_empty() {
+            rows.sort_unstable();
+            self.write_run(segment, rows, blocks);
+            rows.clear();
+        }
     }
 
     /// Cuts rows of one service, ascending by start, into blocks of about the same size.
-    fn write_run(&mut self, segment: &Segment, rows: &[u32], blocks: &mut Vec<BlockEntry>) {
+    fn write_run(&mut self, segment: &Segment, rows: &[Timed], blocks: &mut Vec<BlockEntry>) {
         let n_blocks = rows.len().div_ceil(BLOCK_ROWS).max(1);
         for rows in rows.chunks(rows.len().div_ceil(n_blocks).max(1)) {
             let start = self.out.len() as u64;
             // Copied side by side: they lie anywhere in the segment, and are looked at many times.
-            let mut rows: Vec<Row> = rows.iter().map(|&row| segment.rows[row as usize]).collect();
+            let mut rows: Vec<Row> = rows.iter().map(|&(_, row)| segment.rows[row as usize]).collect();
             let (min_start_us, max_start_us) = (rows[0].start_us, rows[rows.len() - 1].start_us);
             self.write_block(segment, &mut rows);
             let durations = rows.iter().map(|row| row.duration);
@@ -160,13 +155,15 @@ impl BlockWriter {
         for (place, &(_, key)) in (0..).zip(&keys) {
             of_key[key as usize] = place;
         }
-        for (at, row) in rows.iter().enumerate() {
-            let (keys, values) = segment.attributes_of(row);
-            for (key, value) in keys.iter().zip(values) {
-                if let Some(column) = columns.get_mut(of_key[*key as usize] as usize) {
-                    column.push(at, *value);
+        let mut first = 0;
+        for alike in rows.chunk_by(|a, b| a.keys == b.keys).flat_map(|alike| alike.chunks(STEP_ROWS)) {
+            // Key by key, so that what is known of a key's values is at hand.
+            for (nth, &key) in segment.keys[alike[0].keys as usize].iter().enumerate() {
+                if let Some(column) = columns.get_mut(of_key[key as usize] as usize) {
+                    column.extend(first, alike.iter().map(|row| segment.nth_value(row, nth)));
                 }
             }
+            first += alike.len();
         }
         for column in &mut columns {
             column.is_listed = column.is_listed && !column.values.iter().any(|value| value.is_long());
@@ -249,6 +246,37 @@ impl BlockWriter {
     }
 }
 
+/// A row of a segment, and before it when it starts, for sorting.
+type Timed = (i64, u32);
+
+/// The rows of an operation.
+struct Operation {
+    service: u32,
+    name: u32,
+    rows: Vec<Timed>,
+}
+
+/// The rows of a segment by service and operation.
+fn by_operation(segment: &Segment) -> Vec<Operation> {
+    let mut operations: Vec<Operation> = Vec::new();
+    let mut places: FastMap<(u32, u32), usize> = FastMap::default();
+    // By shape the place that came last: spans of one shape are mostly of one service.
+    let mut last: Vec<usize> = vec![usize::MAX; segment.shapes.len()];
+    for (row, of_row) in (0..).zip(&segment.rows) {
+        let last = &mut last[of_row.shape as usize];
+        if operations.get(*last).is_none_or(|operation| operation.service != of_row.service) {
+            let (service, name) = (of_row.service, segment.shapes[of_row.shape as usize].name);
+            *last = *places.entry((service, name)).or_insert(operations.len());
+            if *last == operations.len() {
+                operations.push(Operation { service, name, rows: Vec::new() });
+            }
+        }
+        operations[*last].rows.push((of_row.start_us, row));
+    }
+    operations.sort_unstable_by_key(|operation| (operation.service, operation.name));
+    operations
+}
+
 /// The values of one key in a block.
 struct KeyColumn {
     /// By row.
@@ -272,18 +300,22 @@ impl KeyColumn {
         }
     }
 
-    fn push(&mut self, row: usize, value: ValueId) {
-        let recent = value.recent(N_RECENT);
-        let place = match self.recent[recent] {
-            (Some(other), place) if other == value => place,
-            _ => {
-                let place = self.place(value);
-                self.recent[recent] = (Some(value), place);
-                place
-            }
-        };
-        let code = &mut self.codes[row];
-        *code = if *code == ABSENT { place + 2 } else { UNSAID };
+    /// Takes values of the rows from `first_row` on.
+    fn extend(&mut self, first_row: usize, values: impl ExactSizeIterator<Item = ValueId>) {
+        let rows = first_row..first_row + values.len();
+        for (row, value) in rows.zip(values) {
+            let recent = value.recent(N_RECENT);
+            let place = match self.recent[recent] {
+                (Some(other), place) if other == value => place,
+                _ => {
+                    let place = self.place(value);
+                    self.recent[recent] = (Some(value), place);
+                    place
+                }
+            };
+            let code = &mut self.codes[row];
+            *code = if *code == ABSENT { place + 2 } else { UNSAID };
+        }
     }
 
     fn place(&mut self, value: ValueId) -> u16 {
