@@ -9,15 +9,13 @@ mod choice;
 mod tests;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
-
-use foldhash::fast::FixedState;
 
 pub use choice::Choice;
 
 use crate::columns::{AttributeColumns, ValueKind, entries};
 use crate::dictionary::{DictColumn, Dictionary};
+use crate::hash::hash_value;
 use crate::transfer::{Grouped, Pick, Positions};
 
 /// What stands for the columns of a file, one each.
@@ -554,15 +552,14 @@ fn are_own(texts: &Dictionary, n_rows: usize) -> bool {
 }
 
 /// How many of the texts are distinct, or a sixteenth fewer: some may be there more than once. Source: Whang,
-/// Vander-Zanden and Taylor, "A linear-time probabilistic counting algorithm", 1990, without its correction.
+/// Vander-Zanden and Taylor, "A linear-time probabilistic counting algorithm", 1990, without its correction. Whoever merges
+/// the same files has to come to the same end, so the hash is one that never changes.
 fn n_distinct(texts: &Dictionary) -> usize {
     let n_words = (texts.len() / 8).next_power_of_two();
     let mut bits = vec![0u64; n_words];
     for position in 0..texts.len() as u32 {
-        let mut hasher = FixedState::default().build_hasher();
-        hasher.write(texts.bytes_of(position));
-        let hash = hasher.finish() >> 32;
-        bits[hash as usize >> 6 & (n_words - 1)] |= 1 << (hash & 63);
+        let hash = hash_value(texts.bytes_of(position));
+        bits[(hash >> 6) as usize & (n_words - 1)] |= 1 << (hash & 63);
     }
     bits.iter().map(|word| word.count_ones() as usize).sum()
 }

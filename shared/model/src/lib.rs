@@ -13,6 +13,7 @@
 //! - [`search`]: what a query asks of spans.
 //! - [`sampling`]: which spans and log records are kept, and with what weight they count then.
 //! - [`labels`], [`matcher`]: the identity of a series, and what a selector asks of it.
+//! - [`hash`]: hashes that what is stored depends on.
 //! - [`histogram`]: native histograms.
 //! - [`series`]: samples, exemplars and metadata, as they are stored and as they are evaluated.
 
@@ -20,6 +21,7 @@ pub mod attribute;
 pub mod columns;
 pub mod dense;
 pub mod dictionary;
+pub mod hash;
 pub mod histogram;
 pub mod ids;
 pub mod labels;

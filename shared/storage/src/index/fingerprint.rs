@@ -11,19 +11,14 @@
 //! ```
 //! A sieve is a set of many: whoever asks it decodes one part, that of the hashes with the same first bits.
 
+pub(crate) use model::hash::{hash_value, mix};
+
 use super::item::read_section;
 use crate::block::parquet::Invalid;
 use crate::block::parquet::thrift::{read_varint, take, write_varint};
 
 /// Members above which a set is not worth its bytes: everything is then a member.
 const MAX_MEMBERS: usize = 16_384;
-
-/// Mixes 64 bits; a bijection. Source: the finalizer of SplitMix64.
-pub(crate) fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
-}
 
 /// The hash of an id of 16 bytes, which need not be random. Part of the stored format.
 pub fn hash_id(id: &[u8; 16]) -> u64 {
@@ -37,18 +32,6 @@ pub fn hash_texts(first: &str, second: &str) -> u64 {
     let bytes = first.bytes().chain([0]).chain(second.bytes());
     mix(bytes
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)))
-}
-
-/// The hash of a value's text, eight bytes at a time: most values are their own, and hashed once for each block. Part of the
-/// stored format.
-pub fn hash_value(text: &[u8]) -> u64 {
-    let (words, tail) = text.as_chunks::<8>();
-    let mut last = [0; 8];
-    last[..tail.len()].copy_from_slice(tail);
-    let step = |hash: u64, word: &[u8; 8]| {
-        (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31)
-    };
-    mix(words.iter().chain([&last]).fold(text.len() as u64, step))
 }
 
 /// Appends the set of the members with these hashes; a stranger is taken for one once in `2^rate_bits` times.
