@@ -298,7 +298,7 @@ pub(super) struct Segment {
     n_units: u32,
     pub(super) services: Dictionary,
     pub(super) resources: Dictionary,
-    /// Names, scopes, keys and values.
+    /// Names, scopes and values.
     pub(super) values: Values,
     pub(super) shapes: Vec<Shape>,
     places: FastMap<Shape, u32>,
@@ -307,7 +307,9 @@ pub(super) struct Segment {
     /// By shape the place of the keys that came last.
     last_keys: Vec<u32>,
     pub(super) rows: Vec<Row>,
-    /// The keys of attributes that rows have, in order, as positions among the texts. Few rows have others than those
+    /// Distinct keys of attributes.
+    pub(super) key_names: Dictionary,
+    /// The keys of attributes that rows have, in order, as positions among their names. Few rows have others than those
     /// before.
     pub(super) keys: Vec<Box<[u32]>>,
     places_of_keys: FastMap<Box<[u32]>, u32>,
@@ -334,7 +336,14 @@ impl Segment {
         self.rows.len() >= SEGMENT_ROWS
             || self.n_units >= SEGMENT_UNITS
             || (self.attributes.len() + 2 * self.n_listed_keys) * size_of::<u32>() >= 2 * SEGMENT_TEXT_BYTES
-            || self.values.texts.text_bytes() + self.resources.text_bytes() >= SEGMENT_TEXT_BYTES
+            || self.held_bytes() >= SEGMENT_TEXT_BYTES
+    }
+
+    /// About how many bytes texts and numbers take.
+    fn held_bytes(&self) -> usize {
+        let texts = [&self.values.texts, &self.resources, &self.key_names];
+        texts.into_iter().map(Dictionary::text_bytes).sum::<usize>()
+            + self.values.numbers.len() * size_of::<u64>()
     }
 
     /// The value of a row's nth key.
@@ -389,8 +398,7 @@ impl Segment {
         self.known.begin(columns, dense);
         self.last_shapes.resize(N_LAST_SHAPES, UNKNOWN);
         self.values.last.resize(1 << 8, UNKNOWN);
-        let dense_keys: Vec<u32> =
-            of_file.keys().iter().map(|one| self.values.texts.intern(&one.key)).collect();
+        let dense_keys: Vec<u32> = of_file.keys().iter().map(|one| self.key_names.intern(&one.key)).collect();
         self.rows.reserve(columns.len());
         self.attributes.reserve(dense.n_values() + columns.attributes.kind.len());
         for row in 0..columns.len() {
@@ -467,11 +475,11 @@ impl Segment {
     ) {
         let attributes = &columns.attributes;
         let KnownTexts { orders, dense: known_dense, key, string, json, .. } = &mut self.known;
-        let values = &mut self.values;
+        let (values, names) = (&mut self.values, &mut self.key_names);
         let mut others = attributes.entries(row);
         let mut bits = dense.values(row).iter();
         let mut push_other = |entry: usize, values: &mut Values, keys: &mut Vec<u32>| {
-            keys.push(key.of(&attributes.key, entry, &mut values.texts));
+            keys.push(key.of(&attributes.key, entry, names));
             let slot = attributes.slot[entry] as usize;
             match attributes.kind[entry] {
                 ValueKind::String => {
@@ -511,9 +519,9 @@ impl Segment {
     fn push_events(&mut self, columns: &SpanColumns, row: usize) {
         let events = &columns.events;
         for entry in events.entries(row) {
-            let (known, values) = (&mut self.known, &mut self.values);
+            let (known, values, names) = (&mut self.known, &mut self.values, &mut self.key_names);
             let of_event = known.event.get(&events.attributes, entry, |json| {
-                known.events.push(event_attributes(json, values));
+                known.events.push(event_attributes(json, values, names));
                 known.events.len() as u32 - 1
             });
             for &(key, value) in &known.events[of_event as usize] {
@@ -562,7 +570,7 @@ fn dense_value(
 }
 
 /// The attributes of an event; none where the text is not what the product writes.
-fn event_attributes(json: &str, values: &mut Values) -> Vec<(u32, ValueId)> {
+fn event_attributes(json: &str, values: &mut Values, names: &mut Dictionary) -> Vec<(u32, ValueId)> {
     let entries = attribute::parse_map(json).unwrap_or_default();
     let mut nested = String::new();
     let mut id = |(key, found): &(String, AnyValue)| {
@@ -578,7 +586,7 @@ fn event_attributes(json: &str, values: &mut Values) -> Vec<(u32, ValueId)> {
                 Value::Json(&nested)
             }
         };
-        (values.texts.intern(key), values.id(value))
+        (names.intern(key), values.id(value))
     };
     entries.iter().map(&mut id).collect()
 }

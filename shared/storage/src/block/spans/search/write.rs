@@ -107,7 +107,7 @@ impl BlockWriter {
         for &shape in &shapes {
             let shape = &segment.shapes[shape as usize];
             for text in [shape.name, shape.scope_name, shape.scope_version] {
-                write_section(&mut listed, segment.values.texts.get(text).as_bytes());
+                write_section(&mut listed, segment.values.texts.bytes_of(text));
             }
             write_varint(&mut listed, zigzag(shape.kind.into()));
             write_varint(&mut listed, zigzag(shape.status.into()));
@@ -119,7 +119,7 @@ impl BlockWriter {
         let (resources, codes) = numbered(rows.iter().map(|row| row.resource));
         listed.clear();
         for &resource in &resources {
-            write_section(&mut listed, segment.resources.get(resource).as_bytes());
+            write_section(&mut listed, segment.resources.bytes_of(resource));
         }
         self.frame(&listed);
         self.codes(resources.len(), codes.into_iter());
@@ -132,8 +132,8 @@ impl BlockWriter {
         for row in rows {
             of_keys[row.keys as usize] += 1;
         }
-        // By position among the texts: how many spans have the key, then the place of its column.
-        let mut of_key: Vec<u32> = vec![0; segment.values.texts.len()];
+        // By key: how many spans have it, then the place of its column.
+        let mut of_key: Vec<u32> = vec![0; segment.key_names.len()];
         for (n, keys) in of_keys.iter().zip(&segment.keys).filter(|(n, _)| **n > 0) {
             keys.iter().for_each(|&key| of_key[key as usize] += n);
         }
@@ -143,7 +143,7 @@ impl BlockWriter {
         let others = keys.split_off(keys.len().min(MAX_KEYS));
         let mut set = Vec::new();
         if !others.is_empty() {
-            let hashes = others.iter().map(|&(_, key)| hash_texts("", segment.values.texts.get(key)));
+            let hashes = others.iter().map(|&(_, key)| hash_texts("", segment.key_names.get(key)));
             fingerprint::write(&mut set, hashes, KEY_RATE_BITS);
         }
         write_section(&mut self.out, &set);
@@ -169,7 +169,7 @@ impl BlockWriter {
             column.is_listed = column.is_listed && !column.values.iter().any(|value| value.is_long());
         }
         for (column, (_, key)) in columns.iter().zip(keys) {
-            write_section(&mut self.out, segment.values.texts.get(key).as_bytes());
+            write_section(&mut self.out, segment.key_names.bytes_of(key));
             self.key(segment, column);
         }
     }
