@@ -195,7 +195,15 @@ fn may_join(files: &[Candidate], batch: &[usize], at: usize, rules: &Rules) -> b
         && (joined.len() <= Rules::default().max_inputs || joined.len() as u64 + n_outputs <= MAX_FILES)
         && fresh_bytes <= rules.max_fresh_bytes
         // Two may hold any amount: else nothing large would ever be merged.
-        && (joined.len() <= 2 || held_together(&joined) <= rules.max_held_bytes)
+        && (joined.len() <= 2 || holds(&joined, bytes, rules))
+}
+
+/// Whether what a merge of files with so many bytes holds at once is within bounds: less of the inputs where the output is
+/// large, which is in memory until it is stored.
+fn holds(files: &[Candidate], bytes: u64, rules: &Rules) -> bool {
+    let (held, max) = (held_together(files), rules.max_held_bytes);
+    let is_output_small = held + bytes.min(rules.target_bytes) <= max + rules.target_bytes / 4;
+    held <= max / 2 || held <= max && is_output_small
 }
 
 /// Bytes of memory that the inputs of a merge hold at once: files of one run are read one after the other.
@@ -351,6 +359,17 @@ mod tests {
         let merges = into_long(&[], &files(&[(9, 9), (9, 9), (9, 5000), (9, 9)]));
         assert_eq!(merges, [Merge { inputs: vec![0, 1, 3], level: LONG }]);
         assert!(into_long(&[], &files(&[(9, 9), (9, 9)])).is_empty());
+    }
+
+    #[test]
+    fn inputs_of_a_large_output_hold_less() {
+        let n_joined = |size: u64, held_bytes: u64| {
+            let file = Candidate { level: 1, size, held_bytes, hashes: None };
+            let batches = batches(&[file; 6], &[0, 1, 2, 3, 4, 5], &RULES);
+            batches[0].len()
+        };
+        assert_eq!([n_joined(1, 10), n_joined(1, 12), n_joined(1, 20)], [6, 5, 3]);
+        assert_eq!([n_joined(500, 5), n_joined(500, 10), n_joined(60, 10), n_joined(500, 50)], [6, 3, 4, 2]);
     }
 
     #[test]

@@ -212,7 +212,7 @@ async fn merge_into(
         merge.feed(input, Some(run));
     }
     let new_writer = || SpanWriter::new(Job::zstd_level(window), dense.clone());
-    let mut writer = new_writer().with_room(file_bytes).reusing(std::mem::take(room));
+    let mut writer = new_writer().with_room(std::mem::take(room), file_bytes);
     loop {
         while let Some(starved) = merge.starved() {
             let run = match starved.checked_sub(n_fresh).and_then(|at| cursors.get_mut(at)) {
@@ -227,7 +227,7 @@ async fn merge_into(
             // The room of the next file is taken when that of this one is free again.
             let full = std::mem::replace(&mut writer, new_writer());
             close(job, window, full, merged, room).await?;
-            writer = writer.with_room(file_bytes).reusing(std::mem::take(room));
+            writer = writer.with_room(std::mem::take(room), file_bytes);
         }
         if !has_more && merge.starved().is_none() {
             break;
@@ -251,12 +251,13 @@ async fn close(
     let WrittenSpans { bytes, descriptor, many_traces } = written;
     merged::verify(&bytes, &descriptor).map_err(|err| Error::corrupt("merged file of spans", err))?;
     let file = Finished {
-        bytes,
+        bytes: bytes.clone(),
         item: descriptor.encode(),
         n_rows: descriptor.rows,
         range_ns: (descriptor.min_start_ns, descriptor.max_start_ns),
     };
     job.store(merged, merged::LAYOUT, window, file).await?;
+    room.take_back(bytes);
     match merged.outputs.last() {
         Some(output) => store_sieve(job.store, job.tenant, output, many_traces).await,
         None => Ok(()),

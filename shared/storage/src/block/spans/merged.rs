@@ -70,7 +70,20 @@ pub struct WrittenSpans {
 
 /// Memory that one writer leaves to the next, without anything of what was in it.
 #[derive(Default)]
-pub struct SpanRoom(search::Room);
+pub struct SpanRoom {
+    search: search::Room,
+    file: Vec<u8>,
+}
+
+impl SpanRoom {
+    /// Takes a file back that nobody needs any more: of two that are as large, the allocator may hold both for a while.
+    pub fn take_back(&mut self, file: Bytes) {
+        if file.is_unique() {
+            self.file = file.into();
+            self.file.clear();
+        }
+    }
+}
 
 /// Writes a merged file from rows that come in order. Memory: one unit and the finished bytes.
 pub struct SpanWriter {
@@ -119,17 +132,19 @@ impl SpanWriter {
         }
     }
 
-    /// Makes room for a file of about so many bytes: one that grows by doubling is in memory twice.
+    /// Takes the memory that another writer left and makes room for a file of about so many bytes, in front of the first row:
+    /// one that grows by doubling is in memory twice.
     #[must_use]
-    pub fn with_room(mut self, bytes: usize) -> Self {
-        self.writer.out.reserve_exact(bytes);
-        self
-    }
-
-    /// Takes the memory that another writer left, in front of the first row.
-    #[must_use]
-    pub fn reusing(mut self, room: SpanRoom) -> Self {
-        self.search.reuse(room.0);
+    pub fn with_room(mut self, room: SpanRoom, bytes: usize) -> Self {
+        self.search.reuse(room.search);
+        let mut out = room.file;
+        if out.capacity() < bytes {
+            // Gone before the larger one comes.
+            drop(std::mem::take(&mut out));
+            out.reserve_exact(bytes);
+        }
+        out.extend_from_slice(&self.writer.out);
+        self.writer.out = out;
         self
     }
 
@@ -221,7 +236,10 @@ impl SpanWriter {
         );
         let are_many = descriptor.traces.is_empty();
         let many_traces = if are_many { trace_sieve(&self.trace_hashes) } else { Vec::new() };
-        Some((WrittenSpans { bytes: Bytes::from(out), descriptor, many_traces }, SpanRoom(room)))
+        Some((
+            WrittenSpans { bytes: Bytes::from(out), descriptor, many_traces },
+            SpanRoom { search: room, file: Vec::new() },
+        ))
     }
 }
 
