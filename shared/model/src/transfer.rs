@@ -233,17 +233,11 @@ impl SpanColumns {
         }
         let mut next = self.attributes.n_of_kinds();
         for pick in picks {
-            let (from, known) =
-                (batches[pick.batch as usize], &mut transfers[pick.batch as usize].attributes);
-            known.push_row(&from.attributes, pick.row as usize, &mut self.attributes, &mut next);
-        }
-        for pick in picks {
-            let (from, known) = (batches[pick.batch as usize], &mut transfers[pick.batch as usize]);
-            self.push_events_of(from, pick.row as usize, known);
-        }
-        for pick in picks {
-            let (from, known) = (batches[pick.batch as usize], &mut transfers[pick.batch as usize]);
-            self.push_links_of(from, pick.row as usize, known);
+            let (batch, row) = (pick.batch as usize, pick.row as usize);
+            let (from, known) = (batches[batch], &mut transfers[batch]);
+            known.attributes.push_row(&from.attributes, row, &mut self.attributes, &mut next);
+            self.push_events_of(from, row, known);
+            self.push_links_of(from, row, known);
         }
     }
 
