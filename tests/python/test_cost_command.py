@@ -59,7 +59,7 @@ def test_limits_are_inside_or_named():
     rates = cost("scale")["rates"]
     outside = [[verdict["limit"] for verdict in rate["verdicts"] if not verdict["is_inside"]] for rate in rates]
     assert outside[0] == []
-    assert outside[1] == ["read units of the table"]
+    assert outside[1] == []
     assert "requests of a prefix" in outside[2]
     assert all(verdict["needs"] for rate in rates for verdict in rate["verdicts"])
 

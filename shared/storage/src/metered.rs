@@ -69,7 +69,7 @@ pub struct Usage {
     /// Read units: 4 KB each, every call rounded up.
     pub table_read_units: u64,
     /// Write units: 1 KB each, every write rounded up; those of a transaction count twice. A removal is taken for one
-    /// unit, for the size of what it removes is not known.
+    /// unit, and what is replaced for no larger than what replaces it, for the sizes of items that are there are not known.
     pub table_write_units: u64,
 }
 

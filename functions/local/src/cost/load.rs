@@ -46,11 +46,11 @@ pub fn compaction_of_request(shape: &Shape, n: f64) -> Billed {
     first + later + work
 }
 
-/// Write units to retire a level-0 file: its index item in the transaction that publishes the merged file, and the
-/// removal of the item after the grace period.
+/// Write units to retire a level-0 file: the transaction that publishes the merged file replaces its index item, which is
+/// billed as the larger of both, and after the grace period what replaced it is removed.
 fn retire_write_units(shape: &Shape, n: f64) -> f64 {
-    let bytes = shape.index_item_bytes(n);
-    write_units(bytes, Write::InTransaction) + write_units(bytes, Write::Alone)
+    write_units(shape.index_item_bytes(n), Write::InTransaction)
+        + write_units(measured::RETIRED_ITEM_BYTES, Write::Alone)
 }
 
 /// Write units of the request's share of sieves, which are written by themselves, and removed.
@@ -59,10 +59,12 @@ fn sieve_write_units(shape: &Shape, n: f64) -> f64 {
 }
 
 /// Read units for a file's index item while it is in its window: each tick reads all that is there, many items a call.
-/// On the average it waits half a tick to be merged, and after the grace period half a tick to be removed.
+/// On the average it waits half a tick to be merged, and what replaces it stays half a tick longer than the grace period.
 fn reread_units(shape: &Shape, n: f64) -> f64 {
-    let n_ticks = (measured::TICK_S + measured::GRACE_S) / measured::TICK_S;
-    n_ticks * measured::WINDOW_READS_PER_TICK * shape.index_item_bytes(n) / READ_UNIT_BYTES
+    let n_ticks = |seconds: f64| (measured::TICK_S / 2.0 + seconds) / measured::TICK_S;
+    let bytes =
+        n_ticks(0.0) * shape.index_item_bytes(n) + n_ticks(measured::GRACE_S) * measured::RETIRED_ITEM_BYTES;
+    measured::WINDOW_READS_PER_TICK * bytes / READ_UNIT_BYTES
 }
 
 /// The items of one request at rest for `retention_days`: merged, and before that as they came.
@@ -138,12 +140,12 @@ mod tests {
         close(share.object_puts, 2.0 / 48.0 + 0.006_713_9, "PUTs");
         // 1 in a transaction and its removal, 6/48 of the merge: 3.125; sieves 2 × 2 × 2,048 × 0.95/18 / 1,024 = 0.42222.
         close(share.write_units, 3.547_22, "write units");
-        // Four ticks, twice each: 8 × 917.68 / 4,096.
-        close(share.read_units, 1.792_34, "read units");
+        // Half a tick and three and a half, twice each: 2 × (0.5 × 917.68 + 3.5 × 160) / 4,096.
+        close(share.read_units, 0.49748, "read units");
         // Three times 2,048 spans at 350,000 a second: 17.554 ms of 1.72754 GB.
         close(share.function_gb_s, 0.030_326, "GB-s");
-        // 0.0483806 × 5 + 1.0067139 × 0.4 + 3.54722 × 0.625 + 1.79234 × 0.125 + 0.030326 × 13.3334 = 3.48998 millionths.
-        close(share.dollars(&US_EAST_1), 3.489_98e-6, "dollars");
+        // 0.0483806 × 5 + 1.0067139 × 0.4 + 3.54722 × 0.625 + 0.49748 × 0.125 + 0.030326 × 13.3334 = 3.32813 millionths.
+        close(share.dollars(&US_EAST_1), 3.32813e-6, "dollars");
     }
 
     #[test]

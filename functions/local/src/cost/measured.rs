@@ -121,8 +121,10 @@ pub const MERGE_WRITE_UNITS: f64 = 6.0;
 pub const TICK_S: f64 = 60.0;
 /// How often a tick reads the items of a window into which is written: before it merges, and after it.
 pub const WINDOW_READS_PER_TICK: f64 = 2.0;
-/// Seconds that items of merged files stay in their window, marked, for questions that have begun before.
+/// Seconds that items of merged files stay in their window, for questions that have begun before.
 pub const GRACE_S: f64 = 180.0;
+/// Bytes of such an item, which names the file that has its rows: 60, and 100 for key and attribute names.
+pub const RETIRED_ITEM_BYTES: f64 = 160.0;
 /// Times that each byte is merged: in its first minutes, in its hour, in its day.
 pub const MERGES: f64 = 3.0;
 /// Those of them whose outputs have sieves beside their items, until they are merged: in its first minutes, in its hour.

@@ -193,9 +193,9 @@ mod tests {
             let found = items[i].dollars();
             assert!((found - dollars).abs() < dollars * 1e-3, "{}: {found}, not {dollars}", items[i].name);
         };
-        // 12.96 M × 6.32077, then × 3.48998 millionths (see `load`).
+        // 12.96 M × 6.32077, then × 3.32813 millionths (see `load`).
         check(0, 81.917);
-        check(1, 45.230);
+        check(1, 43.132);
         // 12.96 M × 112,640 / 2^30 = 1,359.56 GB, and 12.96 M × 114,779 / 2^30 / 720 = 1.924 GB: × 0.023 = 31.314.
         // The table's 12.96 M × 918 / 2^30 / 720 = 0.01539 GB × 0.25 = 0.00385.
         check(2, 31.318);
@@ -230,15 +230,15 @@ mod tests {
         let text = |line: &[&str]| report(&load(line)).text();
         let large = text(&["--spans-per-request", "2048"]);
         for part in [
-            "$0.00597 a million spans",
+            "$0.00589 a million spans",
             "$0.00451 a million samples",
-            "$0.0108 a million log records",
+            "$0.00912 a million log records",
             "$0.3125 a month",
         ] {
             assert!(large.contains(part), "{part}: {large}");
         }
-        assert!(text(&["--spans-per-request", "512"]).contains("$0.0191 a million spans"));
-        assert!(text(&["--spans-per-request", "8192"]).contains("$0.00299 a million spans"));
+        assert!(text(&["--spans-per-request", "512"]).contains("$0.0189 a million spans"));
+        assert!(text(&["--spans-per-request", "8192"]).contains("$0.00287 a million spans"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! | limit | what uses it | what gives |
 //! |---|---|---|
 //! | 1,000 write units a second and partition | per request: the index item, three times as much to retire it, a share of the merge and of sieves | a window is spread over `--index-shards` partitions by content hash, up to [`MAX_SHARDS`] |
-//! | 3,000 read units a second and partition | each query of the newest hour reads the items of all files that are not merged, or merged within the grace period | the same; larger requests; items that leave sooner |
+//! | 3,000 read units a second and partition | each query of the newest hour reads the items of all files that are not merged, and what is left of those merged within the grace period | the same; larger requests |
 //! | 40,000 write units and 40,000 read units a second and table (default quotas) | the sum of the above; two queries of the newest hour a second | a higher quota; a new table begins with 4,000 and 12,000 and doubles within half an hour |
 //! | 3,500 writes and 5,500 reads a second and prefix | objects go below `tenant=/signal=/date=/hour=` | names begin with a hash, so S3 splits a busy prefix by itself; that takes minutes, and an hour begins with a new one |
 //! | 1,000 functions at once (default quota) | ingest: requests a second × seconds of a request; compaction: merges × rate | a higher quota |
@@ -16,11 +16,9 @@
 //! even. At 2,048 spans a request the results are:
 //!
 //! - 10 thousand spans/s fit with one partition and one function.
-//! - A million fit with four partitions as far as writes go, and quotas as they are. Reading the newest hour is what does
-//!   not: the items of files that are not merged yet, and of those that are and stay for the grace period ([`GRACE_S`]),
-//!   are 145,000. One query reads 33,000 units of them, $4.06 a thousand queries; two a second need 31 partitions and 1.6
-//!   times the table's default quota of reads. If items left their window a minute after the merge, and only objects
-//!   stayed for the grace period, it would be 20,000 units and 19 partitions, within the quota.
+//! - A million fit with sixteen partitions, and quotas as they are. Writes need four of them; reading the newest hour
+//!   needs the others: it has 57,000 items of files that are not merged yet, and 88,000 that name what those of the grace
+//!   period ([`GRACE_S`]) were merged into. One query reads 16,000 units of them, $2.03 a thousand queries.
 //! - 100 million in one tenant do not fit: 318 partitions a window for writes alone where the layout numbers 255, 21
 //!   prefixes where it has one an hour, and higher quotas. Dozens of tenants fit, or a part before the hour in keys, wider
 //!   shard numbers and larger requests.
@@ -33,7 +31,9 @@
 use serde_json::{Value, json};
 
 use super::bill::{Read, read_units};
-use super::measured::{GRACE_S, INGEST_MEMORY_MB, MERGE_INPUTS, MERGE_PUTS, MERGES, SPANS, TICK_S};
+use super::measured::{
+    GRACE_S, INGEST_MEMORY_MB, MERGE_INPUTS, MERGE_PUTS, MERGES, RETIRED_ITEM_BYTES, SPANS, TICK_S,
+};
 use super::plan::Load;
 use super::prices::US_EAST_1;
 use super::{Item, REMARK, Report, load, measured, row, show};
@@ -111,7 +111,7 @@ pub fn figures(spans_per_second: f64, spans_per_request: f64, retention_days: f6
     let compaction_functions = (spans_per_second * MERGES / SPANS.merged_per_second).ceil();
     let lag_s =
         TICK_S + TICK_S * spans_per_second * MERGES / (compaction_functions * SPANS.merged_per_second);
-    let index_bytes = requests * (lag_s + GRACE_S) * SPANS.index_item_bytes(n);
+    let index_bytes = requests * (lag_s * SPANS.index_item_bytes(n) + GRACE_S * RETIRED_ITEM_BYTES);
     let read_units_per_hot_query = read_units(index_bytes, Read::Consistent);
     let month = Load {
         spans_per_second,
@@ -196,7 +196,7 @@ impl Figures {
                 read_units_per_second <= TABLE_READ_UNITS,
                 "the default quota".to_owned(),
                 format!(
-                    "a quota of {table_read_units} a second in place of {TABLE_READ_UNITS}, larger requests, or items that leave sooner after a merge"
+                    "a quota of {table_read_units} a second in place of {TABLE_READ_UNITS}, or larger requests"
                 ),
             ),
             verdict(
@@ -292,17 +292,17 @@ mod tests {
         // Nine functions of 350,000 spans/s keep up with three merges: a tick, and 60 × 3 / 3.15 s to work it off.
         assert_eq!(of.compaction_functions, 9.0);
         close(of.lag_s, 117.143, "seconds");
-        // 488.28 × (117.14 + 180) = 145,089 items of 917.68 bytes = 133.1 MB in units of 4,096.
-        close(of.read_units_per_hot_query, 32_506.0, "read units");
-        // 2 × 32,506 / 2,100 = 30.96.
-        assert_eq!(of.shards_for_reads, 31.0);
+        // 488.28 × (117.14 items of 917.68 bytes + 180 of 160) = 66.55 MB in units of 4,096.
+        close(of.read_units_per_hot_query, 16_248.0, "read units");
+        // 2 × 16,248 / 2,100 = 15.47.
+        assert_eq!(of.shards_for_reads, 16.0);
         // 488.28 × (1 + 2/48) = 508.6; 488.28 × 1.00671 = 491.6.
         close(of.object_writes_per_second, 508.63, "writes");
         close(of.object_reads_per_second, 491.56, "reads");
         // 488.28 × 74.365 ms = 36.3 at once.
         assert_eq!(of.ingest_functions, 37.0);
-        // 488.28 × 2,592,000 × (6.32077 + 3.48998 + 2.41650 + 0.46566 of logs = 12.6929) millionths, and 0.31 idle: see `load`.
-        close(of.dollars_per_month, 16_065.0, "dollars");
+        // 488.28 × 2,592,000 × (6.32077 + 3.32813 + 2.41650 + 0.46566 of logs = 12.5311) millionths, and 0.31 idle: see `load`.
+        close(of.dollars_per_month, 15_860.0, "dollars");
     }
 
     #[test]
@@ -313,9 +313,9 @@ mod tests {
         };
         assert_eq!(outside(1e4, 2_048.0), [""; 0]);
         assert_eq!(figures(1e4, 2_048.0, 30.0).shards(), 1.0);
-        assert_eq!(outside(1e6, 2_048.0), ["read units of the table"]);
-        // Ten times as many spans in a request are a tenth of the files, with items 4.2 times as long.
-        assert_eq!(outside(1e6, 20_480.0), [""; 0]);
+        assert_eq!(outside(1e6, 2_048.0), [""; 0]);
+        // A quarter of the spans in a request are four times the files, with items of three quarters of the length.
+        assert_eq!(outside(1e6, 512.0), ["read units of the table"]);
         let expect = [
             "partitions of the index",
             "write units of the table",
@@ -336,7 +336,7 @@ mod tests {
         assert_eq!((SPANS.merged_per_second / MERGES / 1_000.0).round(), 117.0);
         let report = report(&Args { spans_per_request: 2_048, retention_days: 30 });
         let text = report.text();
-        for part in ["partitions of the index: --index-shards 31", "$4.06", "a quota of 65 k a second"] {
+        for part in ["partitions of the index: --index-shards 16", "$2.03", "a quota of 3.31 M a second"] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert_eq!(report.json["rates"].as_array().map(Vec::len), Some(3));

@@ -24,7 +24,7 @@ use crate::block::parquet::Invalid;
 use crate::block::series::merged::MergedSeries;
 use crate::block::spans::merged::SpanRoom;
 use crate::index::fingerprint::hash_id;
-use crate::index::{Erasure, ErasureTarget, LogSummary, Window, keys};
+use crate::index::{Erasure, ErasureTarget, LogSummary, PlacedFiles, Window, keys};
 use crate::kv::{Condition, Key, NewItem, Outcome, SortRange, Write, range_all};
 use crate::read::index::{self, IndexedFile};
 use crate::{Error, Result, Store};
@@ -138,8 +138,9 @@ impl Pass<'_> {
             for window in index::known_windows(self.store, self.tenant, self.signal).await? {
                 let mut files = index::items(self.store, self.tenant, self.signal, vec![window]).await?;
                 seen.extend(files.iter().map(|file| file.key.content));
-                heirs.extend(files.iter().flat_map(|file| file.into.iter().flatten()));
-                files.retain(|file| file.into.is_none() && !looked_at.contains(&file.key.content));
+                let named = files.iter().filter_map(|file| file.heirs.as_ref()).flat_map(PlacedFiles::iter);
+                heirs.extend(named.map(|(_, heir)| heir.content));
+                files.retain(|file| file.heirs.is_none() && !looked_at.contains(&file.key.content));
                 is_new |= !files.is_empty();
                 looked_at.extend(files.iter().map(|file| file.key.content));
                 match self.erase_in(round, window, &files).await? {

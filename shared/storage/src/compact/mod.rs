@@ -266,7 +266,7 @@ impl Pass<'_> {
     async fn files(&self, windows: Vec<Window>) -> Result<Vec<(IndexedFile, Candidate)>> {
         let items = index::items(self.store, self.tenant, self.signal, windows).await?;
         let mut files = Vec::with_capacity(items.len());
-        for file in items.into_iter().filter(|file| file.into.is_none()) {
+        for file in items.into_iter().filter(|file| file.heirs.is_none()) {
             let candidate = candidate(self.signal, &file, self.settings.rules.target_bytes)?;
             files.push((file, candidate));
         }

@@ -202,7 +202,7 @@ fn may_join(files: &[Candidate], batch: &[usize], at: usize, rules: &Rules) -> b
 /// large, which is in memory until it is stored.
 fn holds(files: &[Candidate], bytes: u64, rules: &Rules) -> bool {
     let (held, max) = (held_together(files), rules.max_held_bytes);
-    let is_output_small = held + bytes.min(rules.target_bytes) <= max + rules.target_bytes / 4;
+    let is_output_small = held + bytes.min(rules.target_bytes) <= max + rules.target_bytes / 2;
     held <= max / 2 || held <= max && is_output_small
 }
 
@@ -369,7 +369,7 @@ mod tests {
             batches[0].len()
         };
         assert_eq!([n_joined(1, 10), n_joined(1, 12), n_joined(1, 20)], [6, 5, 3]);
-        assert_eq!([n_joined(500, 5), n_joined(500, 10), n_joined(60, 10), n_joined(500, 50)], [6, 3, 4, 2]);
+        assert_eq!([n_joined(500, 5), n_joined(500, 10), n_joined(100, 10), n_joined(500, 50)], [6, 3, 5, 2]);
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! Outputs in, inputs out: one conditional transaction.
 //!
-//! Objects are stored before. The transaction writes the outputs' items, puts a mark before each input's item, names the
-//! outputs' windows, and notes what is to be deleted after the grace period. It holds only while the lease is held and
+//! Objects are stored before. The transaction writes the outputs' items, names them in each input's, names their windows, and notes what is to be deleted after the grace period. It holds only while the lease is held and
 //! every input is as it was read: of two compactors one publishes, and the other's objects are left for repair.
-
-use std::collections::BTreeMap;
 
 use model::{ContentHash, Signal, TenantId};
 
 use super::lease::Lease;
-use crate::index::{AfterGrace, FileKey, Window, WindowItem, keys, write_retired, write_treated};
+use crate::index::{
+    AfterGrace, FileKey, PlacedFiles, Window, WindowItem, keys, write_retired, write_treated,
+};
 use crate::kv::{Condition, Key, MAX_TRANSACTION, NewItem, Outcome, Write};
 use crate::object::PutOutcome;
 use crate::read::index::IndexedFile;
@@ -102,13 +101,17 @@ pub(super) async fn publish(store: &Store, lease: &Lease, publication: Publicati
         let key = output.key.index(tenant, output.window, store.layout);
         writes.push(Write::Put(key, NewItem::lasting(output.item.clone()), Condition::Absent));
     }
-    let mut after_grace = AfterGrace { tenant: tenant.clone(), signal, files: BTreeMap::new() };
+    let mut after_grace = AfterGrace { tenant: tenant.clone(), signal, files: PlacedFiles::default() };
     for replacement in replacements {
-        let heirs: Vec<ContentHash> = replacement.outputs.iter().map(|output| output.key.content).collect();
+        let mut heirs = PlacedFiles::default();
+        for output in replacement.outputs {
+            let at = output.key.index(tenant, output.window, store.layout);
+            heirs.push(at.partition, output.key.clone());
+        }
         for input in replacement.inputs {
-            let item = NewItem::lasting(write_retired(&heirs, &input.item));
+            let item = NewItem::lasting(write_retired(&heirs));
             writes.push(Write::Put(input.at.clone(), item, Condition::Version(input.version)));
-            after_grace.files.entry(input.at.partition.clone()).or_default().push(input.key.clone());
+            after_grace.files.push(input.at.partition.clone(), input.key.clone());
         }
     }
     for (file, treatments) in treated {

@@ -49,7 +49,7 @@ pub async fn find(store: &Store, min_age_s: u64, now_s: u64) -> Result<Damage> {
             for file in files(store, &tenant, signal).await? {
                 let object = file.key.object(&tenant);
                 // What is retired may be about to go, object first. The listing may be older than the item.
-                let is_missing = file.into.is_none() && !keys.contains(object.as_str());
+                let is_missing = file.heirs.is_none() && !keys.contains(object.as_str());
                 if is_missing && store.objects.head(&object).await?.is_none() {
                     damage.dangling.push((file.at, object.clone()));
                 }

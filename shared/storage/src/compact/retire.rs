@@ -3,19 +3,19 @@
 //! First objects go, then their items, then the notes of it: whoever finds a note after a crash does it all again. Items go
 //! last because they tell a request that is sent again that its rows are stored.
 //!
-//! A file whose item has no mark is left alone: its request came again after all that was done, before the note of it went,
-//! or is being written now.
+//! A file whose item is not retired is left alone: its request came again after all that was done, before the note of it
+//! went, or is being written now.
 //!
-//! Until then nobody may take an item for a living one. One whose heir has an item is passed over; so the items of merged
-//! files stay twice as long as those of requests, and these need no more than their removal. Merged files that are due
-//! together may be heirs of each other: their items first say that their rows are gone, and go after those of requests.
+//! Until then a retired item names its heirs, and a reader that misses one looks for it by its key. So items of merged files
+//! stay twice as long as those of requests, and these need no more than their removal. Merged files that are due together
+//! may be heirs of each other: their items first say that their rows are gone, and go after those of requests.
 
 use std::collections::BTreeSet;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::Signal;
 
-use crate::index::{AfterGrace, keys, split_retired, write_retired};
+use crate::index::{AfterGrace, PlacedFiles, is_retired, keys, write_retired};
 use crate::kv::{Condition, Item, Key, NewItem, SortRange};
 use crate::{Error, Result, Store};
 
@@ -51,7 +51,7 @@ pub(super) async fn delete_due(store: &Store, now_s: u64) -> Result<u64> {
     let files = marked(store, files).await?;
     merged.retain(|item| files.binary_search_by(|(other, _)| other.cmp(item)).is_ok());
     // All of one step before the next.
-    let gone = NewItem::lasting(write_retired(&[], &[]));
+    let gone = NewItem::lasting(write_retired(&PlacedFiles::default()));
     let mark = |item: Key| store.table.put(item, gone.clone(), Condition::None);
     let marks: Vec<_> = merged.iter().cloned().map(mark).collect();
     stream::iter(marks).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
@@ -59,7 +59,7 @@ pub(super) async fn delete_due(store: &Store, now_s: u64) -> Result<u64> {
     stream::iter(objects).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
     let sieves: Vec<_> = sieves.iter().map(|sieve| store.table.delete(sieve)).collect();
     stream::iter(sieves).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
-    // Those of requests first: an item whose heir has none any more would be taken for a living one.
+    // Those of requests first: no item names an heir that has none.
     let (merged, fresh): (Vec<&Key>, Vec<&Key>) =
         files.iter().map(|(item, _)| item).partition(|item| merged.contains(item));
     for items in [fresh, merged] {
@@ -78,7 +78,6 @@ async fn marked(store: &Store, mut files: Vec<(Key, String)>) -> Result<Vec<(Key
     files.dedup();
     let keys: Vec<Key> = files.iter().map(|(item, _)| item.clone()).collect();
     let items = store.table.batch_get(&keys).await?;
-    let is_marked =
-        |item: &Option<Item>| item.as_ref().is_some_and(|item| split_retired(&item.value).0.is_some());
+    let is_marked = |item: &Option<Item>| item.as_ref().is_some_and(|item| is_retired(&item.value));
     Ok(files.into_iter().zip(&items).filter(|(_, item)| is_marked(item)).map(|(file, _)| file).collect())
 }

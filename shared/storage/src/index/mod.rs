@@ -22,9 +22,9 @@
 //! that reaches further than [`WINDOW_REACH_NS`] behind it is in the window `wide`, which every query reads. So a query
 //! for some hours reads these, the one before, the merged ones around them, and `wide`.
 //!
-//! An item of a file that was merged into another stays for a while behind a mark that names that one: a reader that sees
-//! both skips it, one that sees only the old item still finds the old object. A file to which policies were applied says so
-//! before its item.
+//! The item of a file that was merged into others names them for a while, in place of what it said: a reader that sees it
+//! without one of them, because it was published while the reader went from window to window, reads that one by its key. A
+//! file to which policies were applied says so before its item.
 
 mod descriptor;
 mod erasure;
@@ -46,7 +46,7 @@ pub(crate) use item::{read_section, write_section};
 pub use keys::{FileKey, TableLayout, WINDOW_REACH_NS, Window, hours_of_long_window};
 pub use logs::{LogDescriptor, LogSummary, LogUnit, MergedLogs};
 pub use places::Places;
-pub(crate) use retired::{AfterGrace, MAX_HEIRS, split_retired, write_retired};
+pub(crate) use retired::{AfterGrace, MAX_HEIRS, PlacedFiles, is_retired, read_retired, write_retired};
 pub(crate) use series::hash_metric;
 pub use series::{SeriesDescriptor, SeriesSummary, SeriesUnit, UnitSummary};
 pub(crate) use treated::{split_treated, write_treated};

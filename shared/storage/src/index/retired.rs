@@ -1,12 +1,15 @@
 //! Index items of files that were merged into others, and what is to be deleted after them.
 //!
 //! ```text
-//! retired item = u8 128  u8 files  per file that has its rows now 16 bytes: its content   item as it was
-//! after grace  = u8 version 1  section tenant  section signal  per partition: section its name  section files
-//! files        = per file u8 level  i64 LE least start, ns  its content, 16 bytes
+//! retired item = u8 130  files: those that have its rows now
+//! after grace  = u8 version 1  section tenant  section signal  files
+//! files        = per partition of the index: section its name  section keys
+//! keys         = per file u8 level  i64 LE least start, ns  its content, 16 bytes
 //! section      = varint length  bytes
 //! ```
-//! No item of a file begins with 128: their versions are small.
+//! What a retired item said is in it no more: the index of a busy hour is mostly such items, and each question reads them.
+//! Items that begin with 128 are of versions that kept it; what they name was visible long ago. No item of a file begins
+//! with either: their versions are small.
 
 use std::collections::BTreeMap;
 
@@ -18,90 +21,76 @@ use crate::block::parquet::Invalid;
 use crate::block::parquet::thrift::take;
 use crate::kv::Key;
 
-const RETIRED: u8 = 128;
+const RETIRED: u8 = 130;
+/// What retired items of earlier versions begin with.
+const RETIRED_BEFORE: u8 = 128;
 const VERSION: u8 = 1;
-/// Bytes of a file's key in a note.
+/// Bytes of a file's key.
 const KEY_BYTES: usize = 25;
 
 /// The most files that the rows of one may go to.
 pub(crate) const MAX_HEIRS: usize = 64;
 
-/// The item of a file whose rows are in the files `into` now, at most [`MAX_HEIRS`]; of none, they are gone.
-pub(crate) fn write_retired(into: &[ContentHash], item: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(2 + into.len() * 16 + item.len());
-    out.push(RETIRED);
-    out.push(into.len() as u8);
-    for content in into {
-        out.extend_from_slice(&content.0);
-    }
-    out.extend_from_slice(item);
+/// The item of a file whose rows are in the files `heirs` now, at most [`MAX_HEIRS`]; of none, they are gone.
+pub(crate) fn write_retired(heirs: &PlacedFiles) -> Vec<u8> {
+    let mut out = vec![RETIRED];
+    heirs.write(&mut out);
     out
 }
 
-/// The files that have the rows of an item's file now, if it was retired, and where in the value the item as it was
-/// begins.
-pub(crate) fn split_retired(value: &[u8]) -> (Option<Vec<ContentHash>>, usize) {
-    let [RETIRED, n, rest @ ..] = value else { return (None, 0) };
-    let n_bytes = usize::from(*n) * 16;
-    match rest.get(..n_bytes) {
-        Some(heirs) => (Some(heirs.as_chunks().0.iter().copied().map(ContentHash).collect()), 2 + n_bytes),
-        None => (None, 0),
+/// Whether the item of this value is retired.
+pub(crate) fn is_retired(value: &[u8]) -> bool {
+    matches!(value.first(), Some(&(RETIRED | RETIRED_BEFORE)))
+}
+
+/// The files that have the rows of an item's file now, if it was retired.
+pub(crate) fn read_retired(signal: Signal, value: &[u8]) -> Result<Option<PlacedFiles>, Invalid> {
+    match value {
+        [RETIRED, heirs @ ..] => PlacedFiles::parse(signal, heirs).map(Some),
+        [RETIRED_BEFORE, ..] => Ok(Some(PlacedFiles::default())),
+        _ => Ok(None),
     }
 }
 
-/// What goes when no question can need it any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct AfterGrace {
-    pub(crate) tenant: TenantId,
-    pub(crate) signal: Signal,
-    /// Files by the partition of their items.
-    pub(crate) files: BTreeMap<String, Vec<FileKey>>,
-}
+/// Files of a signal, by the partitions of their items.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PlacedFiles(BTreeMap<String, Vec<FileKey>>);
 
-impl AfterGrace {
-    /// Files with the keys of their index items and objects.
-    pub(crate) fn files(&self) -> impl Iterator<Item = (&FileKey, Key, String)> {
-        let of_partitions =
-            self.files.iter().flat_map(|(partition, files)| files.iter().map(move |file| (partition, file)));
-        of_partitions.map(|(partition, file)| {
-            (file, Key::new(partition.clone(), file.sort()), file.object(&self.tenant))
-        })
+impl PlacedFiles {
+    /// Adds a file whose item is in this partition.
+    pub(crate) fn push(&mut self, partition: String, file: FileKey) {
+        self.0.entry(partition).or_default().push(file);
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        write_section(&mut out, self.tenant.as_str().as_bytes());
-        write_section(&mut out, self.signal.as_str().as_bytes());
-        for (partition, files) in &self.files {
-            write_section(&mut out, partition.as_bytes());
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Files, each with the partition of its item.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &FileKey)> {
+        self.0.iter().flat_map(|(partition, files)| files.iter().map(move |file| (&**partition, file)))
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        for (partition, files) in &self.0 {
+            write_section(out, partition.as_bytes());
             let mut keys = Vec::with_capacity(files.len() * KEY_BYTES);
             for file in files {
                 keys.push(file.level);
                 keys.extend_from_slice(&file.min_start_ns.to_le_bytes());
                 keys.extend_from_slice(&file.content.0);
             }
-            write_section(&mut out, &keys);
+            write_section(out, &keys);
         }
-        out
     }
 
-    pub(crate) fn parse(mut bytes: &[u8]) -> Result<Self, Invalid> {
-        fn text<'a>(bytes: &mut &'a [u8]) -> Result<&'a str, Invalid> {
-            std::str::from_utf8(read_section(bytes)?).map_err(|_| Invalid("text is not UTF-8"))
-        }
-        if take(&mut bytes, 1)?[0] != VERSION {
-            return Err(Invalid("note of retired files has an unknown version"));
-        }
-        let tenant = text(&mut bytes)?.parse().map_err(|_| Invalid("note of retired files has no tenant"))?;
-        let signal = text(&mut bytes)?;
-        let signal = Signal::ALL.into_iter().find(|it| it.as_str() == signal);
-        let signal = signal.ok_or(Invalid("note of retired files has no signal"))?;
-        let mut files: BTreeMap<String, Vec<FileKey>> = BTreeMap::new();
+    fn parse(signal: Signal, mut bytes: &[u8]) -> Result<Self, Invalid> {
+        let mut files = BTreeMap::new();
         while !bytes.is_empty() {
-            let partition = text(&mut bytes)?.to_owned();
+            let partition = read_text(&mut bytes)?.to_owned();
             let (keys, rest) = read_section(&mut bytes)?.as_chunks::<KEY_BYTES>();
             if !rest.is_empty() {
-                return Err(Invalid("note of retired files is cut off"));
+                return Err(Invalid("list of files is cut off"));
             }
             let key = |bytes: &[u8; KEY_BYTES]| FileKey {
                 signal,
@@ -111,7 +100,48 @@ impl AfterGrace {
             };
             files.insert(partition, keys.iter().map(key).collect());
         }
-        Ok(Self { tenant, signal, files })
+        Ok(Self(files))
+    }
+}
+
+fn read_text<'a>(bytes: &mut &'a [u8]) -> Result<&'a str, Invalid> {
+    std::str::from_utf8(read_section(bytes)?).map_err(|_| Invalid("text is not UTF-8"))
+}
+
+/// What goes when no question can need it any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AfterGrace {
+    pub(crate) tenant: TenantId,
+    pub(crate) signal: Signal,
+    pub(crate) files: PlacedFiles,
+}
+
+impl AfterGrace {
+    /// Files with the keys of their index items and objects.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&FileKey, Key, String)> {
+        self.files
+            .iter()
+            .map(|(partition, file)| (file, Key::new(partition, file.sort()), file.object(&self.tenant)))
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        write_section(&mut out, self.tenant.as_str().as_bytes());
+        write_section(&mut out, self.signal.as_str().as_bytes());
+        self.files.write(&mut out);
+        out
+    }
+
+    pub(crate) fn parse(mut bytes: &[u8]) -> Result<Self, Invalid> {
+        if take(&mut bytes, 1)?[0] != VERSION {
+            return Err(Invalid("note of retired files has an unknown version"));
+        }
+        let tenant = read_text(&mut bytes)?.parse();
+        let tenant = tenant.map_err(|_| Invalid("note of retired files has no tenant"))?;
+        let signal = read_text(&mut bytes)?;
+        let signal = Signal::ALL.into_iter().find(|it| it.as_str() == signal);
+        let signal = signal.ok_or(Invalid("note of retired files has no signal"))?;
+        Ok(Self { tenant, signal, files: PlacedFiles::parse(signal, bytes)? })
     }
 }
 
@@ -119,30 +149,44 @@ impl AfterGrace {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_retired_item_names_its_heir_and_keeps_what_it_said() {
-        let heirs = vec![ContentHash([9; 16]), ContentHash([8; 16])];
-        let item = write_retired(&heirs, b"as it was");
-        assert_eq!(split_retired(&item), (Some(heirs), 34));
-        assert_eq!(&item[34..], b"as it was");
-        assert_eq!(split_retired(&write_retired(&[], b"x")), (Some(Vec::new()), 2));
-        assert_eq!(split_retired(b"\x01item"), (None, 0));
-    }
-
-    #[test]
-    fn what_goes_after_grace_comes_back() {
+    fn some_files() -> PlacedFiles {
         let file = |level, min_start_ns| FileKey {
             signal: Signal::Logs,
             level,
             min_start_ns,
             content: ContentHash([level; 16]),
         };
-        let retired = AfterGrace {
-            tenant: TenantId::default_tenant(),
-            signal: Signal::Logs,
-            files: [("p".to_owned(), vec![file(0, -5), file(9, 7)]), ("q".to_owned(), vec![file(1, 0)])]
-                .into(),
-        };
+        let mut files = PlacedFiles::default();
+        files.push("p".to_owned(), file(0, -5));
+        files.push("q".to_owned(), file(1, 0));
+        files.push("p".to_owned(), file(9, 7));
+        files
+    }
+
+    #[test]
+    fn a_retired_item_names_its_heirs() {
+        let item = write_retired(&some_files());
+        assert!(is_retired(&item));
+        assert_eq!(item.len(), 1 + 2 * (2 + 1) + 3 * KEY_BYTES);
+        let heirs = read_retired(Signal::Logs, &item).unwrap().unwrap();
+        assert_eq!(heirs, some_files());
+        let levels: Vec<_> = heirs.iter().map(|(partition, file)| (partition, file.level)).collect();
+        assert_eq!(levels, [("p", 0), ("p", 9), ("q", 1)]);
+        assert!(read_retired(Signal::Logs, &item[..item.len() - 1]).is_err());
+        let gone = write_retired(&PlacedFiles::default());
+        assert_eq!(read_retired(Signal::Logs, &gone), Ok(Some(PlacedFiles::default())));
+        let before = [&[128, 1][..], &[9; 16], b"as it was"].concat();
+        assert_eq!(read_retired(Signal::Logs, &before), Ok(Some(PlacedFiles::default())));
+        for living in [&b"\x01item"[..], b"\x81treated", b""] {
+            assert!(!is_retired(living));
+            assert_eq!(read_retired(Signal::Logs, living), Ok(None));
+        }
+    }
+
+    #[test]
+    fn what_goes_after_grace_comes_back() {
+        let retired =
+            AfterGrace { tenant: TenantId::default_tenant(), signal: Signal::Logs, files: some_files() };
         let bytes = retired.encode();
         assert_eq!(AfterGrace::parse(&bytes), Ok(retired.clone()));
         assert_eq!(retired.files().count(), 3);

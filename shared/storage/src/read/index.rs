@@ -9,7 +9,7 @@ use model::search::{Condition, TraceSearch};
 use model::{ContentHash, Signal, TenantId, TimeRange};
 
 use crate::block::parquet::Invalid;
-use crate::index::{FileKey, Summary, Window, fingerprint, keys, split_retired, split_treated};
+use crate::index::{FileKey, PlacedFiles, Summary, Window, fingerprint, keys, read_retired, split_treated};
 use crate::kv::{Item, Key, SortRange, range_all};
 use crate::{Error, Result, Store};
 
@@ -29,8 +29,8 @@ pub(crate) struct IndexedFile {
     pub(crate) at: Key,
     /// The item's version.
     pub(crate) version: u64,
-    /// The files that have its rows now, if it was merged.
-    pub(crate) into: Option<Vec<ContentHash>>,
+    /// The files that have its rows now, if it was merged: the item then says nothing.
+    pub(crate) heirs: Option<PlacedFiles>,
     /// The policies that were applied to it.
     pub(crate) treatments: Vec<u64>,
     /// The sieve of its traces that is beside the item; empty where there is none, or nobody asked for it.
@@ -41,7 +41,22 @@ impl IndexedFile {
     /// A file with this item, of which nothing else is known.
     pub(super) fn of_item(key: FileKey, item: Bytes) -> Self {
         let at = Key::new(String::new(), key.sort());
-        Self { key, item, at, version: 0, into: None, treatments: Vec::new(), sieve: Bytes::new() }
+        Self { key, item, at, version: 0, heirs: None, treatments: Vec::new(), sieve: Bytes::new() }
+    }
+
+    /// What a table has under a key.
+    ///
+    /// # Errors
+    /// Either is corrupt.
+    fn read(signal: Signal, at: Key, item: Item, sieve: Bytes) -> Result<Self> {
+        let key = FileKey::parse(signal, &at.sort)
+            .ok_or_else(|| Error::corrupt(format!("index item {}", at.sort), "key is not a file's"))?;
+        let Item { value, version } = item;
+        let heirs = read_retired(signal, &value)
+            .map_err(|err| Error::corrupt(format!("index item {}", at.sort), err))?;
+        let (treatments, begin) = split_treated(&value);
+        let item = if heirs.is_some() { Bytes::new() } else { value.slice(begin..) };
+        Ok(Self { key, item, at, version, heirs, treatments, sieve })
     }
 
     /// What the item says.
@@ -80,25 +95,25 @@ pub(crate) async fn known_windows(store: &Store, tenant: &TenantId, signal: Sign
     items.iter().map(window).collect()
 }
 
-/// The files of a signal in these windows. A file that was merged into others that are all here is left out; where one is
-/// not, because it was published while this read went on or lies in another window, the old file still has the rows.
+/// The files of a signal in these windows, and those that have the rows of what was merged there.
 ///
 /// # Errors
-/// As the table.
+/// As the table; missing where an heir's item is: it was deleted while this read went on.
 pub(crate) async fn files(
     store: &Store,
     tenant: &TenantId,
     signal: Signal,
     windows: Vec<Window>,
 ) -> Result<Vec<IndexedFile>> {
-    Ok(live(items(store, tenant, signal, windows).await?))
+    let items = items(store, tenant, signal, windows).await?;
+    living(store, tenant, signal, items).await
 }
 
 /// The files of spans in all windows, with sieves: of those that are `expected` in the same round as the list of windows,
 /// of any other after it. Also gives the list.
 ///
 /// # Errors
-/// As the table.
+/// As [`files`].
 pub(crate) async fn files_of_all_windows(
     store: &Store,
     tenant: &TenantId,
@@ -111,17 +126,47 @@ pub(crate) async fn files_of_all_windows(
     if !left.is_empty() {
         files.extend(read(left).await?);
     }
-    Ok((live(files), known))
+    Ok((living(store, tenant, Signal::Traces, files).await?, known))
 }
 
-/// The files that are not merged into others that are all among these.
-pub(crate) fn live(mut files: Vec<IndexedFile>) -> Vec<IndexedFile> {
-    if files.iter().any(|file| file.into.is_some()) {
-        let seen: HashSet<ContentHash> = files.iter().map(|file| file.key.content).collect();
-        let is_merged = |into: &Vec<ContentHash>| into.iter().all(|content| seen.contains(content));
-        files.retain(|file| !file.into.as_ref().is_some_and(is_merged));
+/// The files among `items` that are not retired, and the heirs of those that are. An heir that is not among them was
+/// published after its window was read, or lies in one that was not: it is read by its key, and so are its own heirs.
+///
+/// # Errors
+/// As [`files`].
+pub(crate) async fn living(
+    store: &Store,
+    tenant: &TenantId,
+    signal: Signal,
+    mut items: Vec<IndexedFile>,
+) -> Result<Vec<IndexedFile>> {
+    if items.iter().all(|file| file.heirs.is_none()) {
+        return Ok(items);
     }
-    files
+    let mut seen: HashSet<ContentHash> = items.iter().map(|file| file.key.content).collect();
+    let mut n_looked_at = 0;
+    loop {
+        let mut missing: Vec<(Key, FileKey)> = Vec::new();
+        for (partition, heir) in
+            items[n_looked_at..].iter().filter_map(|file| file.heirs.as_ref()).flat_map(PlacedFiles::iter)
+        {
+            if seen.insert(heir.content) {
+                missing.push((Key::new(partition, heir.sort()), heir.clone()));
+            }
+        }
+        if missing.is_empty() {
+            break;
+        }
+        n_looked_at = items.len();
+        let keys: Vec<Key> = missing.iter().map(|(at, _)| at.clone()).collect();
+        let found = store.table.batch_get(&keys).await?;
+        for ((at, heir), item) in missing.into_iter().zip(found) {
+            let item = item.ok_or_else(|| Error::Missing { key: heir.object(tenant) })?;
+            items.push(IndexedFile::read(signal, at, item, Bytes::new())?);
+        }
+    }
+    items.retain(|file| file.heirs.is_none());
+    Ok(items)
 }
 
 /// All items of files of a signal in these windows, retired ones too.
@@ -169,20 +214,9 @@ async fn read_partitions(
         let n_items = items.partition_point(|(sort, _)| !sort.starts_with(keys::SIEVE_PREFIX));
         let sieves: HashMap<String, Item> = items.split_off(n_items).into_iter().collect();
         for (sort, item) in items {
-            let key = FileKey::parse(signal, &sort)
-                .ok_or_else(|| Error::corrupt(format!("index item {sort}"), "key is not a file's"))?;
-            let (into, at) = split_retired(&item.value);
-            let value = item.value.slice(at..);
-            let (treatments, at) = split_treated(&value);
-            files.push(IndexedFile {
-                item: value.slice(at..),
-                sieve: sieves.get(&key.sieve_sort()).map_or_else(Bytes::new, |sieve| sieve.value.clone()),
-                at: Key::new(partition.clone(), sort),
-                version: item.version,
-                into,
-                treatments,
-                key,
-            });
+            let sieve = sieves.get(&format!("{}{sort}", keys::SIEVE_PREFIX));
+            let sieve = sieve.map_or_else(Bytes::new, |sieve| sieve.value.clone());
+            files.push(IndexedFile::read(signal, Key::new(partition.clone(), sort), item, sieve)?);
         }
     }
     Ok(files)
@@ -230,4 +264,72 @@ fn may_hold(file: &Summary<'_>, condition: &Condition, service: Option<&str>) ->
 /// The windows of `known` whose files may hold spans that start in `range`.
 pub(super) fn windows_in(known: &[Window], range: TimeRange) -> Vec<Window> {
     known.iter().copied().filter(|window| window.may_meet(range)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::index::{TableLayout, write_retired};
+    use crate::kv::memory::MemoryTable;
+    use crate::kv::{Condition, KeyValue as _, NewItem};
+    use crate::object::memory::MemoryObjects;
+    use crate::read::RecentTraces;
+
+    const LAYOUT: TableLayout = TableLayout { shards: 3 };
+
+    fn file(level: u8) -> FileKey {
+        FileKey { signal: Signal::Logs, level, min_start_ns: 7, content: ContentHash([level; 16]) }
+    }
+
+    fn at(level: u8, window: Window) -> Key {
+        file(level).index(&TenantId::default_tenant(), window, LAYOUT)
+    }
+
+    /// A table in which a file of hour 1 was merged in its hour, and that one into a day.
+    async fn merged_twice() -> Store {
+        let table = MemoryTable::default();
+        let heirs = |level, window| {
+            let mut heirs = PlacedFiles::default();
+            heirs.push(at(level, window).partition, file(level));
+            write_retired(&heirs)
+        };
+        let (hour, day) = (Window::Hour(1), Window::of_hours(1, 24));
+        let items = [
+            (at(0, hour), heirs(1, hour)),
+            (at(1, hour), heirs(9, day)),
+            (at(9, day), b"\x01says something".to_vec()),
+        ];
+        for (key, value) in items {
+            table.put(key, NewItem::lasting(value), Condition::Absent).await.unwrap();
+        }
+        let objects = Arc::new(MemoryObjects::default());
+        Store { objects, table: Arc::new(table), layout: LAYOUT, recent: RecentTraces::default() }
+    }
+
+    #[tokio::test]
+    async fn heirs_that_were_not_read_are_found_by_their_keys() {
+        let (store, tenant) = (merged_twice().await, TenantId::default_tenant());
+        let items = |windows| items(&store, &tenant, Signal::Logs, windows);
+        let living = |items| living(&store, &tenant, Signal::Logs, items);
+        let hour = items(vec![Window::Hour(1)]).await.unwrap();
+        assert_eq!(hour.len(), 2);
+        let oldest: Vec<_> = hour.iter().filter(|file| file.key.level == 0).cloned().collect();
+        let all = items(vec![Window::Hour(1), Window::of_hours(1, 24)]).await.unwrap();
+        for read in [oldest, hour, all] {
+            let found = living(read).await.unwrap();
+            let levels: Vec<u8> = found.iter().map(|file| file.key.level).collect();
+            assert_eq!((levels, &*found[0].item), (vec![9], &b"\x01says something"[..]));
+            assert_eq!(found[0].at, at(9, Window::of_hours(1, 24)));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_heir_that_is_gone_is_missing() {
+        let (store, tenant) = (merged_twice().await, TenantId::default_tenant());
+        store.table.delete(&at(9, Window::of_hours(1, 24))).await.unwrap();
+        let missing = files(&store, &tenant, Signal::Logs, vec![Window::Hour(1)]).await;
+        assert!(matches!(missing, Err(Error::Missing { key }) if key == file(9).object(&tenant)));
+    }
 }

@@ -94,7 +94,8 @@ async fn search_once(
     let known = index::known_windows(store, tenant, Signal::Traces).await?;
     let searched = index::windows_in(&known, search.range);
     let mut items = index::items(store, tenant, Signal::Traces, searched.clone()).await?;
-    let found = find(&asker, &index::live(items.clone()), search, means).await?;
+    let files = index::living(store, tenant, Signal::Traces, items.clone()).await?;
+    let found = find(&asker, &files, search, means).await?;
     let (Some(newest), Some(oldest)) = (found.first(), found.last()) else { return Ok(TraceSet::default()) };
 
     // Files of neighbouring windows may hold other spans of the traces.
@@ -106,7 +107,8 @@ async fn search_once(
         index::windows_in(&known, around).into_iter().filter(|window| !searched.contains(window)).collect();
     items.extend(index::items(store, tenant, Signal::Traces, more).await?);
     let ids: Vec<TraceId> = found.iter().map(|&(id, _)| id).collect();
-    gather(&asker, &index::live(items), &ids, limits).await
+    let files = index::living(store, tenant, Signal::Traces, items).await?;
+    gather(&asker, &files, &ids, limits).await
 }
 
 /// All spans of these traces in `files`, each once.

@@ -71,7 +71,7 @@ pub async fn retired(store: &Store, tenant: &TenantId) -> Result<Vec<String>> {
     for signal in Signal::ALL {
         let windows = index::known_windows(store, tenant, signal).await?;
         let items = index::items(store, tenant, signal, windows).await?;
-        let of_items = items.iter().filter(|file| file.into.is_some());
+        let of_items = items.iter().filter(|file| file.heirs.is_some());
         retired.extend(of_items.map(|file| file.key.object(tenant)));
     }
     Ok(retired)
@@ -81,7 +81,7 @@ async fn windows_of(store: &Store, tenant: &TenantId, signal: Signal) -> Result<
     let mut stored: BTreeMap<(Window, u8), StoredWindow> = BTreeMap::new();
     for window in index::known_windows(store, tenant, signal).await? {
         let items = index::items(store, tenant, signal, vec![window]).await?;
-        for file in items.into_iter().filter(|file| file.into.is_none()) {
+        for file in items.into_iter().filter(|file| file.heirs.is_none()) {
             let level = file.key.level;
             let entry = stored.entry((window, level)).or_insert_with(|| StoredWindow {
                 signal,
