@@ -49,8 +49,8 @@ pub(super) struct Row {
     pub(super) duration: u8,
 }
 
-/// An attribute's value: equal ones of a segment have equal ids, but for doubles and for texts of which only the hash is kept. The lowest three bits are its form, the others say where
-/// it is.
+/// An attribute's value: equal ones of a segment have equal ids, but for doubles and for texts of which only the hash is
+/// kept. The lowest three bits are its form, the others say where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ValueId(u32);
 
@@ -108,29 +108,36 @@ impl Values {
         self.places.clear();
     }
 
+    /// Where these bits may have been seen last.
+    fn last(&mut self, bits: u64) -> &mut u32 {
+        &mut self.last[(bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize]
+    }
+
     fn number(&mut self, bits: u64) -> u32 {
         // Numbers are few or their own: the few are found without the map.
-        let last = &mut self.last[(bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize];
-        if self.numbers.get(*last as usize) == Some(&bits) {
-            return *last;
+        let last = *self.last(bits);
+        if self.numbers.get(last as usize) == Some(&bits) {
+            return last;
         }
         let next = self.numbers.len() as u32;
         let place = *self.places.entry(bits).or_insert(next);
         if place == next {
             self.numbers.push(bits);
         }
-        *last = place;
+        *self.last(bits) = place;
         place
     }
 
     /// The place of a double: most are their own, and of those that are not, the last ones are known.
     fn double(&mut self, bits: u64) -> u32 {
-        let last = &mut self.last[(bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize];
-        if self.numbers.get(*last as usize) != Some(&bits) {
-            *last = self.numbers.len() as u32;
-            self.numbers.push(bits);
+        let last = *self.last(bits);
+        if self.numbers.get(last as usize) == Some(&bits) {
+            return last;
         }
-        *last
+        let place = self.numbers.len() as u32;
+        self.numbers.push(bits);
+        *self.last(bits) = place;
+        place
     }
 
     /// The id of a text of which only the hash is kept. Equal ones may have several.
@@ -449,19 +456,13 @@ impl Segment {
         let values = orders[order].own.iter().zip(dense.values(row));
         self.attributes.extend(values.map(|(&column, &bits)| {
             let column = usize::from(column);
-            if dense.are_own(column) {
-                return self
-                    .values
-                    .hashed(of_file.keys()[column].kind, dense.texts()[column].bytes_of(bits as u32));
-            }
-            // Columns of numbers know none.
+            // Columns of numbers and of own texts know none.
             if let Some(&id) = known[column].numbers.get(bits as usize)
                 && id != UNKNOWN
             {
                 return ValueId(id);
             }
-            let kind = of_file.keys()[column].kind;
-            dense_value(kind, bits, &dense.texts()[column], &mut known[column], &mut self.values)
+            dense_value((dense, of_file), column, bits, &mut known[column], &mut self.values)
         }));
     }
 
@@ -497,12 +498,7 @@ impl Segment {
             let id = if let Some(column) = place {
                 let Some(&bits) = bits.next() else { continue };
                 self.own_keys.push(dense_keys[column]);
-                let (kind, texts) = (of_file.keys()[column].kind, &dense.texts()[column]);
-                if dense.are_own(column) {
-                    values.hashed(kind, texts.bytes_of(bits as u32))
-                } else {
-                    dense_value(kind, bits, texts, &mut known_dense[column], values)
-                }
+                dense_value((dense, of_file), column, bits, &mut known_dense[column], values)
             } else {
                 let Some(entry) = others.next() else { continue };
                 push_other(entry, values, &mut self.own_keys)
@@ -550,15 +546,19 @@ impl Segment {
     }
 }
 
-/// The id of a value in an attribute's own column.
+/// The id of a value in an attribute's own column. Of texts that most rows have their own, only the hash is kept.
 #[inline]
 fn dense_value(
-    kind: ValueKind,
+    (dense, of_file): (&DenseRows, &Dense),
+    column: usize,
     bits: u64,
-    texts: &Dictionary,
     known: &mut Known,
     values: &mut Values,
 ) -> ValueId {
+    let (kind, texts) = (of_file.keys()[column].kind, &dense.texts()[column]);
+    if dense.are_own(column) {
+        return values.hashed(kind, texts.bytes_of(bits as u32));
+    }
     match kind {
         ValueKind::String => ValueId(known.at(texts, bits as u32, |text| values.id(Value::String(text)).0)),
         ValueKind::Json => ValueId(known.at(texts, bits as u32, |text| values.id(Value::Json(text)).0)),
