@@ -28,7 +28,7 @@ pub struct Settings {
     pub object_store: String,
     /// `SPANDREL_INDEX`: where the index is, `dynamodb://table`.
     pub index: String,
-    /// `SPANDREL_INDEX_SHARDS`: partitions per index window; may grow, never shrink.
+    /// `SPANDREL_INDEX_SHARDS`: partitions per index window into which is written; windows know how many they have.
     pub index_shards: u8,
     /// `SPANDREL_QUERY_TIMEOUT_MS`: how long one query may take.
     pub query_timeout: Duration,

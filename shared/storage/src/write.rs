@@ -22,9 +22,10 @@ use crate::block::logs::EncodedLogs;
 use crate::block::series::EncodedSeries;
 use crate::block::spans::EncodedSpans;
 use crate::index::names::{self, Operation, Operations, Said};
-use crate::index::{FileKey, Window, WindowItem, keys};
+use crate::index::{FileKey, NamedWindow, Window, WindowItem, keys};
 use crate::kv::{Condition, Item, Key, KeyValue, NewItem, Outcome};
 use crate::object::PutOutcome;
+use crate::read::index;
 use crate::{Calls, Error, Result, Store};
 
 /// How many names a process remembers to be in the table, all tenants together: 16 MB at most.
@@ -167,6 +168,13 @@ impl Writer {
         )
         .await?;
         let key = file.index(tenant, window, store.layout);
+        if outcome == PutOutcome::AlreadyThere {
+            // A writer with another number of partitions may have written the item: merging would take it for two files.
+            let others = index::other_places(store, tenant, window, &[(key.clone(), file.clone())]).await?;
+            if store.table.batch_get(&others).await?.iter().any(Option::is_some) {
+                return Ok(Stored { key: object, outcome });
+            }
+        }
         // Where an item is, it is this one, or the file was merged meanwhile: its rows are visible in either case.
         let written = store.table.put(key, NewItem::lasting(item), Condition::Absent).await?;
         if written == Outcome::Written && outcome == PutOutcome::AlreadyThere {
@@ -193,7 +201,8 @@ impl Writer {
             return Ok(());
         }
         table.put(Key::new(keys::TENANTS_PARTITION, tenant.as_str()), empty(), Condition::None).await?;
-        let key = Key::new(keys::windows_partition(tenant, signal), window.to_string());
+        let name = NamedWindow::of(window, self.store.layout);
+        let key = Key::new(keys::windows_partition(tenant, signal), name.to_string());
         let item = NewItem::lasting(WindowItem { named_at_s: now_s }.encode());
         table.put(key, item, Condition::None).await?;
         let mut known = self.known();

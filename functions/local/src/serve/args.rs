@@ -54,7 +54,7 @@ pub struct Args {
     /// Where the index is instead of DIR: dynamodb://table
     #[arg(long, env = "SPANDREL_INDEX", value_name = "LOCATION", requires = "object_store")]
     pub index: Option<String>,
-    /// Partitions per window of the index; may grow, never shrink [default: 1 on disk, 4 in DynamoDB]
+    /// Partitions of the index into which what arrives in an hour is written [default: 1 on disk, 4 in DynamoDB]
     #[arg(long, env = "SPANDREL_INDEX_SHARDS", value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     pub index_shards: Option<u8>,
     /// Also generate live telemetry of a small shop of services

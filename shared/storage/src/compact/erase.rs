@@ -7,7 +7,7 @@
 //!
 //! Until a round is complete, questions may see what matches. What has come between the request and the round goes too.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use model::sampling::policy::Applied;
 use model::{ContentHash, Signal, SpanColumns};
@@ -106,9 +106,9 @@ impl Round {
         let mut is_complete = true;
         for signal in self.erasure.signals.clone() {
             let now_s = clock();
-            let room = SpanRoom::default();
+            let (room, shards) = (SpanRoom::default(), BTreeMap::new());
             let mut pass =
-                Pass { store, settings, owner, clock, now_s, tenant: &tenant, signal, report, room };
+                Pass { store, settings, owner, clock, now_s, tenant: &tenant, signal, report, room, shards };
             is_complete &= pass.erase(self).await?;
         }
         if !is_complete {
@@ -135,8 +135,9 @@ impl Pass<'_> {
             let mut heirs: HashSet<ContentHash> = HashSet::new();
             let mut seen: HashSet<ContentHash> = HashSet::new();
             let mut is_new = false;
-            for window in index::known_windows(self.store, self.tenant, self.signal).await? {
-                let mut files = index::items(self.store, self.tenant, self.signal, vec![window]).await?;
+            for named in index::known_windows(self.store, self.tenant, self.signal).await? {
+                let window = named.window;
+                let mut files = index::items(self.store, self.tenant, self.signal, vec![named]).await?;
                 seen.extend(files.iter().map(|file| file.key.content));
                 let named = files.iter().filter_map(|file| file.heirs.as_ref()).flat_map(PlacedFiles::iter);
                 heirs.extend(named.map(|(_, heir)| heir.content));

@@ -28,7 +28,7 @@ mod spans;
 pub mod thin;
 mod units;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::time::SECOND_NS;
@@ -41,8 +41,8 @@ pub use sampling::{InvalidSampling, Sampling};
 
 use crate::block::logs::merged::MAX_UNITS;
 use crate::block::spans::merged::SpanRoom;
-use crate::index::{LogSummary, Places, SeriesSummary, Summary, Window, WindowItem, keys};
-use crate::kv::{Condition, Key, Outcome, SortRange, Write, range_all};
+use crate::index::{LogSummary, NamedWindow, Places, SeriesSummary, Summary, Window, WindowItem, keys};
+use crate::kv::{Condition, Item, Key, Outcome, SortRange, Write, range_all};
 use crate::read::index::{self, IndexedFile};
 use crate::{Calls, Error, Result, Store};
 
@@ -162,6 +162,7 @@ pub async fn run(
                 signal,
                 report: &mut report,
                 room: SpanRoom::default(),
+                shards: BTreeMap::new(),
             };
             pass.run().await?;
         }
@@ -186,26 +187,19 @@ struct Pass<'a> {
     signal: Signal,
     report: &'a mut Report,
     room: SpanRoom,
+    /// Partitions of the windows that the table named when the pass began.
+    shards: BTreeMap<Window, u8>,
 }
 
 impl Pass<'_> {
     async fn run(&mut self) -> Result<()> {
-        let partition = keys::windows_partition(self.tenant, self.signal);
         let mut long: BTreeSet<Window> = BTreeSet::new();
-        for (name, item) in range_all(&*self.store.table, &partition, SortRange::ALL).await? {
-            let Some(window) = Window::parse(&name) else {
-                failed(self.report, "reading a window", &Error::corrupt(name, "name is not a window's"));
-                continue;
-            };
-            let named = WindowItem::parse(&item.value);
+        for (window, names) in self.named_windows().await? {
             if let Err(err) = self.expire(window).await {
-                failed(
-                    self.report,
-                    &format!("expiring {} {} {name}", self.tenant, self.signal.as_str()),
-                    &err,
-                );
+                self.failed("expiring", window, &err);
             }
-            if !self.is_due(&name, named) {
+            let named_at_s = names.iter().map(|(_, item)| WindowItem::parse(&item.value).named_at_s).max();
+            if !self.is_due(window, named_at_s.unwrap_or(0)) {
                 continue;
             }
             long.extend(plan::long_window(self.signal, window));
@@ -218,15 +212,11 @@ impl Pass<'_> {
                 outcome => outcome,
             };
             let outcome = match outcome {
-                Ok(()) => self.forget_if_empty(&name, window, named, item.version).await,
+                Ok(()) => self.forget_if_empty(window, names, named_at_s.unwrap_or(0)).await,
                 Err(err) => Err(err),
             };
             if let Err(err) = outcome {
-                failed(
-                    self.report,
-                    &format!("merging {} {} {name}", self.tenant, self.signal.as_str()),
-                    &err,
-                );
+                self.failed("merging", window, &err);
             }
         }
         for window in long {
@@ -235,21 +225,47 @@ impl Pass<'_> {
                 Err(err) => Err(err),
             };
             if let Err(err) = outcome {
-                failed(
-                    self.report,
-                    &format!("merging {} {} {window}", self.tenant, self.signal.as_str()),
-                    &err,
-                );
+                self.failed("merging", window, &err);
             }
         }
         Ok(())
     }
 
+    /// The windows that the table names, each with the items that do; notes how many partitions they have.
+    async fn named_windows(&mut self) -> Result<BTreeMap<Window, Vec<(String, Item)>>> {
+        let partition = keys::windows_partition(self.tenant, self.signal);
+        let mut windows: BTreeMap<Window, Vec<(String, Item)>> = BTreeMap::new();
+        for (name, item) in range_all(&*self.store.table, &partition, SortRange::ALL).await? {
+            let Some(named) = NamedWindow::parse(&name, self.store.layout) else {
+                failed(self.report, "reading a window", &Error::corrupt(name, "name is not a window's"));
+                continue;
+            };
+            let shards = self.shards.entry(named.window).or_insert(named.shards);
+            *shards = named.shards.max(*shards);
+            windows.entry(named.window).or_default().push((name, item));
+        }
+        Ok(windows)
+    }
+
+    /// A window with the partitions that its names say; one that has none yet, with those of this process.
+    fn named(&self, window: Window) -> NamedWindow {
+        let own = NamedWindow::of(window, self.store.layout);
+        NamedWindow {
+            window,
+            shards: self.shards.get(&window).map_or(own.shards, |&shards| shards.max(own.shards)),
+        }
+    }
+
+    fn failed(&mut self, doing: &str, window: Window, err: &Error) {
+        failed(self.report, &format!("{doing} {} {} {window}", self.tenant, self.signal.as_str()), err);
+    }
+
     /// Whether a window is looked at in this call.
-    fn is_due(&self, name: &str, named: WindowItem) -> bool {
+    fn is_due(&self, window: Window, named_at_s: u64) -> bool {
+        let name = window.to_string();
         let hash: u64 = name.bytes().fold(0, |hash, byte| hash * 31 % 65_521 + u64::from(byte));
         self.settings.everything
-            || self.now_s.saturating_sub(named.named_at_s) < RECENT_S
+            || self.now_s.saturating_sub(named_at_s) < RECENT_S
             || hash % SWEEP_SLOTS == self.now_s / 60 % SWEEP_SLOTS
     }
 
@@ -262,9 +278,9 @@ impl Pass<'_> {
         }
     }
 
-    /// Files of windows that are not retired, from the oldest to the newest, with their sizes.
-    async fn files(&self, windows: Vec<Window>) -> Result<Vec<(IndexedFile, Candidate)>> {
-        let items = index::items(self.store, self.tenant, self.signal, windows).await?;
+    /// Files of a window that are not retired, from the oldest to the newest, with their sizes.
+    async fn files(&self, window: Window) -> Result<Vec<(IndexedFile, Candidate)>> {
+        let items = index::items(self.store, self.tenant, self.signal, vec![self.named(window)]).await?;
         let mut files = Vec::with_capacity(items.len());
         for file in items.into_iter().filter(|file| file.heirs.is_none()) {
             let candidate = candidate(self.signal, &file, self.settings.rules.target_bytes)?;
@@ -286,7 +302,7 @@ impl Pass<'_> {
             return Ok(());
         }
         let mut expired = Vec::new();
-        for (file, _) in self.files(vec![window]).await? {
+        for (file, _) in self.files(window).await? {
             if last_ns(self.signal, &file)? < oldest_ns {
                 expired.push(file);
             }
@@ -321,7 +337,7 @@ impl Pass<'_> {
     async fn merge_within(&mut self, window: Window) -> Result<()> {
         let state = self.state(window);
         loop {
-            let files = self.files(vec![window]).await?;
+            let files = self.files(window).await?;
             let candidates: Vec<Candidate> = files.iter().map(|file| file.1).collect();
             let rules = self.settings.rules.for_window(window);
             let mut merges = plan::within(&candidates, state, &rules);
@@ -345,7 +361,7 @@ impl Pass<'_> {
         loop {
             let mut files = Vec::new();
             for hour in first..first + i64::from(n) {
-                let of_hour = self.files(vec![Window::Hour(hour)]).await?;
+                let of_hour = self.files(Window::Hour(hour)).await?;
                 let candidates: Vec<Candidate> = of_hour.iter().map(|file| file.1).collect();
                 if !plan::within(&candidates, state, &self.settings.rules).is_empty() {
                     // Another compactor is at it, or it failed: what is left then comes next time.
@@ -354,7 +370,7 @@ impl Pass<'_> {
                 files.extend(of_hour);
             }
             let n_hours = files.len();
-            files.extend(self.files(vec![window]).await?);
+            files.extend(self.files(window).await?);
             let candidates: Vec<Candidate> = files.iter().map(|file| file.1).collect();
             let (hours, long) = candidates.split_at(n_hours);
             let merges = plan::into_long(self.signal, hours, long, &self.settings.rules);
@@ -462,19 +478,20 @@ impl Pass<'_> {
     /// look there.
     async fn forget_if_empty(
         &self,
-        name: &str,
         window: Window,
-        named: WindowItem,
-        version: u64,
+        names: Vec<(String, Item)>,
+        named_at_s: u64,
     ) -> Result<()> {
-        if self.now_s.saturating_sub(named.named_at_s) < WindowItem::UNUSED_AFTER_S {
+        if self.now_s.saturating_sub(named_at_s) < WindowItem::UNUSED_AFTER_S {
             return Ok(());
         }
-        if !index::items(self.store, self.tenant, self.signal, vec![window]).await?.is_empty() {
+        if !index::items(self.store, self.tenant, self.signal, vec![self.named(window)]).await?.is_empty() {
             return Ok(());
         }
-        let key = Key::new(keys::windows_partition(self.tenant, self.signal), name);
-        self.store.table.transact(vec![Write::Delete(key, Condition::Version(version))]).await?;
+        for (name, item) in names {
+            let key = Key::new(keys::windows_partition(self.tenant, self.signal), name);
+            self.store.table.transact(vec![Write::Delete(key, Condition::Version(item.version))]).await?;
+        }
         Ok(())
     }
 }

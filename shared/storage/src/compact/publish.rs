@@ -7,11 +7,11 @@ use model::{ContentHash, Signal, TenantId};
 
 use super::lease::Lease;
 use crate::index::{
-    AfterGrace, FileKey, PlacedFiles, Window, WindowItem, keys, write_retired, write_treated,
+    AfterGrace, FileKey, NamedWindow, PlacedFiles, Window, WindowItem, keys, write_retired, write_treated,
 };
 use crate::kv::{Condition, Key, MAX_TRANSACTION, NewItem, Outcome, Write};
 use crate::object::PutOutcome;
-use crate::read::index::IndexedFile;
+use crate::read::index::{self, IndexedFile};
 use crate::{Error, Result, Store};
 
 /// A merged file whose object is stored.
@@ -93,12 +93,19 @@ pub(super) async fn publish(store: &Store, lease: &Lease, publication: Publicati
     windows.sort_unstable();
     windows.dedup();
     for window in windows {
-        let key = Key::new(keys::windows_partition(tenant, signal), window.to_string());
+        let name = NamedWindow::of(window, store.layout);
+        let key = Key::new(keys::windows_partition(tenant, signal), name.to_string());
         let item = NewItem::lasting(WindowItem { named_at_s: now_s }.encode());
         writes.push(Write::Put(key, item, Condition::None));
     }
     for output in outputs() {
         let key = output.key.index(tenant, output.window, store.layout);
+        // As the condition below, where the other number of partitions of another compactor places the item.
+        let file = [(key.clone(), output.key.clone())];
+        let others = index::other_places(store, tenant, output.window, &file).await?;
+        if store.table.batch_get(&others).await?.iter().any(Option::is_some) {
+            return Ok(Outcome::ConditionFailed);
+        }
         writes.push(Write::Put(key, NewItem::lasting(output.item.clone()), Condition::Absent));
     }
     let mut after_grace = AfterGrace { tenant: tenant.clone(), signal, files: PlacedFiles::default() };

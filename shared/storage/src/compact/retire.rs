@@ -10,13 +10,14 @@
 //! stay twice as long as those of requests, and these need no more than their removal. Merged files that are due together
 //! may be heirs of each other: their items first say that their rows are gone, and go after those of requests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::Signal;
 
-use crate::index::{AfterGrace, PlacedFiles, is_retired, keys, write_retired};
+use crate::index::{AfterGrace, FileKey, PlacedFiles, Window, is_retired, keys, write_retired};
 use crate::kv::{Condition, Item, Key, NewItem, SortRange};
+use crate::read::index;
 use crate::{Error, Result, Store};
 
 /// How many deletions are under way at once.
@@ -33,6 +34,7 @@ pub(super) async fn delete_due(store: &Store, now_s: u64) -> Result<u64> {
     let range = SortRange { start: "", end: Some(&end) };
     let page = store.table.range(keys::RETIRED_PARTITION, range, None, MAX_NOTES).await?;
     let mut files: Vec<(Key, String)> = Vec::new();
+    let mut living: BTreeSet<String> = BTreeSet::new();
     let mut merged: BTreeSet<Key> = BTreeSet::new();
     let mut sieves: BTreeSet<Key> = BTreeSet::new();
     for (sort, item) in &page.items {
@@ -47,6 +49,7 @@ pub(super) async fn delete_due(store: &Store, now_s: u64) -> Result<u64> {
             }
             files.push((item, object));
         }
+        living.extend(living_elsewhere(store, &due).await?);
     }
     let files = marked(store, files).await?;
     merged.retain(|item| files.binary_search_by(|(other, _)| other.cmp(item)).is_ok());
@@ -55,7 +58,8 @@ pub(super) async fn delete_due(store: &Store, now_s: u64) -> Result<u64> {
     let mark = |item: Key| store.table.put(item, gone.clone(), Condition::None);
     let marks: Vec<_> = merged.iter().cloned().map(mark).collect();
     stream::iter(marks).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
-    let objects: Vec<_> = files.iter().map(|(_, object)| store.objects.delete(object)).collect();
+    let objects = files.iter().map(|(_, object)| object).filter(|object| !living.contains(*object));
+    let objects: Vec<_> = objects.map(|object| store.objects.delete(object)).collect();
     stream::iter(objects).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
     let sieves: Vec<_> = sieves.iter().map(|sieve| store.table.delete(sieve)).collect();
     stream::iter(sieves).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
@@ -70,6 +74,28 @@ pub(super) async fn delete_due(store: &Store, now_s: u64) -> Result<u64> {
         store.table.delete(&Key::new(keys::RETIRED_PARTITION, sort)).await?;
     }
     Ok(files.len() as u64)
+}
+
+/// The objects of files that have a living item in another partition: their requests came again to a writer with another
+/// number of partitions, after their objects went and before their items did.
+async fn living_elsewhere(store: &Store, due: &AfterGrace) -> Result<Vec<String>> {
+    let mut of_windows: BTreeMap<Window, Vec<(Key, FileKey)>> = BTreeMap::new();
+    for (file, at, _) in due.files().filter(|(file, ..)| file.level == 0) {
+        if let Some(window) = keys::window_of_partition(&at.partition) {
+            of_windows.entry(window).or_default().push((at, file.clone()));
+        }
+    }
+    let mut living = Vec::new();
+    for (window, files) in of_windows {
+        let places = index::other_places(store, &due.tenant, window, &files).await?;
+        let items = store.table.batch_get(&places).await?;
+        for (at, item) in places.iter().zip(items) {
+            let is_living = item.is_some_and(|item| !is_retired(&item.value));
+            let file = FileKey::parse(due.signal, &at.sort).filter(|_| is_living);
+            living.extend(file.map(|file| file.object(&due.tenant)));
+        }
+    }
+    Ok(living)
 }
 
 /// Those of these files whose items say that they are retired, each once.

@@ -33,7 +33,7 @@ use super::{Pass, Settings, last_ns};
 use crate::block::parquet::Invalid;
 use crate::block::series::merged::MergedSeries;
 use crate::index::fingerprint::{hash_id, hash_texts};
-use crate::index::{WINDOW_REACH_NS, Window};
+use crate::index::{NamedWindow, WINDOW_REACH_NS, Window};
 use crate::kv::{Outcome, Write};
 use crate::read::index::{self, IndexedFile};
 use crate::{Error, Result, Store};
@@ -170,7 +170,7 @@ impl Pass<'_> {
         let Some(treatment) = due else { return Ok(()) };
         let mut files: Vec<(Window, IndexedFile)> = Vec::new();
         for part in parts_of(window) {
-            let of_part = self.files(vec![part]).await?;
+            let of_part = self.files(part).await?;
             let candidates: Vec<_> = of_part.iter().map(|file| file.1).collect();
             if part != window && !plan::within(&candidates, self.state(part), &self.settings.rules).is_empty()
             {
@@ -395,15 +395,14 @@ impl Share {
 /// # Errors
 /// As the stores; a file is corrupt.
 pub async fn dry_run(store: &Store, tenant: &TenantId, policy: &Policy) -> Result<DryRun> {
-    let mut windows = index::known_windows(store, tenant, Signal::Traces).await?;
-    for window in &mut windows {
-        *window = plan::long_window(Signal::Traces, *window).unwrap_or(*window);
+    let mut windows: BTreeMap<Window, Vec<NamedWindow>> = BTreeMap::new();
+    for named in index::known_windows(store, tenant, Signal::Traces).await? {
+        let whole = plan::long_window(Signal::Traces, named.window).unwrap_or(named.window);
+        windows.entry(whole).or_default().push(named);
     }
-    windows.sort_unstable();
-    windows.dedup();
     let mut dry_run = DryRun::default();
-    for window in windows {
-        let files = index::files(store, tenant, Signal::Traces, parts_of(window)).await?;
+    for parts in windows.into_values() {
+        let files = index::files(store, tenant, Signal::Traces, parts).await?;
         let mut bytes_per_span = Vec::with_capacity(files.len());
         for file in &files {
             let summary = file.summary()?;

@@ -13,7 +13,8 @@ pub const WINDOW_REACH_NS: i64 = HOUR_NS;
 /// How each index window is spread over partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableLayout {
-    /// Partitions per window; may grow, never shrink. 1 locally; in DynamoDB one partition takes 1,000 writes a second.
+    /// Partitions per window into which this process writes; windows say how many they have ([`NamedWindow`]). 1 locally;
+    /// in DynamoDB one partition takes 1,000 writes a second.
     pub shards: u8,
 }
 
@@ -81,6 +82,42 @@ impl Window {
         let days = days_of(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
         let first = days * 24 + hour.parse::<i64>().ok()?;
         Some(n.map_or(Self::Hour(first), |n| Self::Hours { first, n }))
+    }
+}
+
+/// A window as the table names it: with the partitions over which those who named it spread its files.
+///
+/// Writers may differ in that: then the table has a name for each number, and a reader reads the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NamedWindow {
+    /// The window.
+    pub window: Window,
+    /// Its partitions, at least 1.
+    pub shards: u8,
+}
+
+impl NamedWindow {
+    /// A window into which a process with this layout writes.
+    pub fn of(window: Window, layout: TableLayout) -> Self {
+        Self { window, shards: layout.shards.max(1) }
+    }
+
+    /// The window with this name. Names of earlier versions have no number: then it is that of the layout.
+    pub fn parse(name: &str, layout: TableLayout) -> Option<Self> {
+        match name.split_once('#') {
+            Some((window, shards)) => {
+                let shards = shards.parse().ok().filter(|shards| *shards > 0)?;
+                Some(Self { window: Window::parse(window)?, shards })
+            }
+            None => Some(Self::of(Window::parse(name)?, layout)),
+        }
+    }
+}
+
+/// `2026-11-25T01#4`.
+impl fmt::Display for NamedWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.window, self.shards)
     }
 }
 
@@ -203,6 +240,11 @@ pub fn window_partition(tenant: &TenantId, signal: Signal, window: Window, shard
     format!("{tenant}#{}#{window}#{shard}", signal.as_str())
 }
 
+/// The window of such a partition.
+pub fn window_of_partition(partition: &str) -> Option<Window> {
+    Window::parse(partition.rsplit('#').nth(1)?)
+}
+
 /// The partition with all tenants; no tenant's name has a `#`.
 pub const TENANTS_PARTITION: &str = "#tenants";
 
@@ -278,7 +320,23 @@ mod tests {
         let window = Window::of(file.min_start_ns, file.min_start_ns + HOUR_NS);
         let key = file.index(&tenant, window, TableLayout { shards: 4 });
         assert_eq!(key.partition, "default#traces#2026-11-25T01#3");
+        assert_eq!(window_of_partition(&key.partition), Some(window));
+        assert_eq!(window_of_partition("default#traces#windows"), None);
         assert_eq!(key.sort, format!("0#98eb23f24beaa000#{content}"));
+    }
+
+    #[test]
+    fn names_of_windows_say_how_many_partitions_they_have() {
+        let layout = TableLayout { shards: 4 };
+        let parse = |name| NamedWindow::parse(name, layout).map(|named| (named.window, named.shards));
+        let (hour, day) = (Window::Hour(25), Window::Hours { first: 24, n: 24 });
+        assert_eq!(NamedWindow::of(hour, layout).to_string(), "1970-01-02T01#4");
+        assert_eq!(parse("1970-01-02T01#16"), Some((hour, 16)));
+        assert_eq!(parse("1970-01-02T00+24#1"), Some((day, 1)));
+        assert_eq!(parse("1970-01-02T01"), Some((hour, 4)), "of an earlier version");
+        for bad in ["1970-01-02T01#", "1970-01-02T01#0", "1970-01-02T01#256", "hour#4", ""] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -4,16 +4,16 @@
 //! |---|---|---|
 //! | `<tenant>#traces#<window>#<shard>` | `<level>#<least start>#<content>` | [`Descriptor`] of a file |
 //! | `<tenant>#traces#<window>#<shard>` | `t#` and the sort key of a merged file | [`fingerprint::write_sieve`] of its traces |
-//! | `<tenant>#traces#windows` | `<window>` | when a writer named it last: the windows that have files |
+//! | `<tenant>#traces#windows` | `<window>#<shards>` | when a writer named it last: the windows that have files |
 //! | `#tenants` | `<tenant>` | nothing: the tenants that have files |
 //! | `<tenant>#traces#services` | `=<service>` | [`names::Operations`] |
 //! | `<tenant>#metrics#<window>#<shard>` | as for traces | [`SeriesDescriptor`] of a file |
-//! | `<tenant>#metrics#windows` | `<window>` | nothing |
+//! | `<tenant>#metrics#windows` | `<window>#<shards>` | as for traces |
 //! | `<tenant>#metrics#names` | `=<metric>` | nothing: the names of metrics |
 //! | `<tenant>#metrics#labels` | `=<label>` | nothing: the names of labels |
 //! | `<tenant>#metrics#metadata` | `=<family>` | [`names::Said`] |
 //! | `<tenant>#logs#<window>#<shard>` | as for traces | [`LogDescriptor`] of a file |
-//! | `<tenant>#logs#windows` | `<window>` | nothing |
+//! | `<tenant>#logs#windows` | `<window>#<shards>` | as for traces |
 //! | `#leases` | `<tenant>#<signal>#<window>` | who merges there, and until when |
 //! | `#retired` | `<due>#<content>` | what is deleted then |
 //! | `#erasures`, `#erased` | `<requested>#<hash>` | [`Erasure`], pending and done |
@@ -43,7 +43,7 @@ pub(crate) use descriptor::trace_sieve;
 pub use descriptor::{Descriptor, MergedSpans, SpanUnit, Summary};
 pub use erasure::{Erasure, ErasureTarget};
 pub(crate) use item::{read_section, write_section};
-pub use keys::{FileKey, TableLayout, WINDOW_REACH_NS, Window, hours_of_long_window};
+pub use keys::{FileKey, NamedWindow, TableLayout, WINDOW_REACH_NS, Window, hours_of_long_window};
 pub use logs::{LogDescriptor, LogSummary, LogUnit, MergedLogs};
 pub use places::Places;
 pub(crate) use retired::{AfterGrace, MAX_HEIRS, PlacedFiles, is_retired, read_retired, write_retired};

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use model::{Signal, TenantId};
 
-use crate::index::{Window, hours_of_long_window};
+use crate::index::{NamedWindow, TableLayout, Window, hours_of_long_window};
 
 /// Hours that may lie open, or wait for their day to be merged.
 const HOURS: i64 = 27;
@@ -27,16 +27,22 @@ pub(super) struct SeenWindows(Mutex<HashMap<TenantId, Seen>>);
 
 #[derive(Debug)]
 struct Seen {
-    windows: Vec<Window>,
+    windows: Vec<NamedWindow>,
     /// Seconds since the epoch.
     at_s: u64,
 }
 
 impl SeenWindows {
-    /// The windows that a question at this time expects, seconds since the epoch.
-    pub(super) fn expected(&self, tenant: &TenantId, now_s: u64) -> Vec<Window> {
+    /// The windows that a question at this time expects, seconds since the epoch: with the partitions that they had, or
+    /// that the layout gives them.
+    pub(super) fn expected(&self, tenant: &TenantId, layout: TableLayout, now_s: u64) -> Vec<NamedWindow> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let windows = expected(seen.get(tenant), now_s).into_iter().collect();
+        let of_tenant = seen.get(tenant);
+        let named = |window| {
+            let known = of_tenant.and_then(|seen| seen.windows.iter().find(|named| named.window == window));
+            known.copied().unwrap_or(NamedWindow::of(window, layout))
+        };
+        let windows = expected(of_tenant, now_s).into_iter().map(named).collect();
         if seen.len() >= MAX_TENANTS && !seen.contains_key(tenant) {
             seen.clear();
         }
@@ -45,7 +51,7 @@ impl SeenWindows {
     }
 
     /// Notes the windows that there were at a time.
-    pub(super) fn see(&self, tenant: &TenantId, windows: Vec<Window>, at_s: u64) {
+    pub(super) fn see(&self, tenant: &TenantId, windows: Vec<NamedWindow>, at_s: u64) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.insert(tenant.clone(), Seen { windows, at_s });
     }
@@ -64,12 +70,18 @@ fn expected(seen: Option<&Seen>, now_s: u64) -> BTreeSet<Window> {
     // Days are merged when they are over.
     let since = hour_of(seen.at_s).clamp(now.saturating_sub(HOURS), now)..=now;
     let days = [long(0), long(1)].into_iter();
-    since.map(Window::Hour).chain(days).chain(seen.windows.iter().copied()).collect()
+    since.map(Window::Hour).chain(days).chain(seen.windows.iter().map(|named| named.window)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LAYOUT: TableLayout = TableLayout { shards: 4 };
+
+    fn named(window: Window, shards: u8) -> NamedWindow {
+        NamedWindow { window, shards }
+    }
 
     #[test]
     fn who_never_asked_expects_what_compaction_leaves() {
@@ -88,16 +100,20 @@ mod tests {
     #[test]
     fn of_several_that_ask_at_once_the_first_guesses() {
         let (windows, tenant) = (SeenWindows::default(), TenantId::default_tenant());
-        assert_eq!(windows.expected(&tenant, 480_010 * 3600).len(), 1 + 29 + 33);
-        assert_eq!(windows.expected(&tenant, 480_010 * 3600).len(), 1 + 2);
-        windows.see(&tenant, vec![Window::Hour(7)], 480_010 * 3600);
-        assert_eq!(windows.expected(&tenant, 480_010 * 3600).len(), 1 + 1 + 2);
+        let expected = || windows.expected(&tenant, LAYOUT, 480_010 * 3600);
+        assert_eq!(expected().len(), 1 + 29 + 33);
+        assert_eq!(expected().len(), 1 + 2);
+        windows.see(&tenant, vec![named(Window::Hour(7), 16)], 480_010 * 3600);
+        let shards: Vec<u8> = expected().iter().map(|named| named.shards).collect();
+        assert_eq!(shards, [16, 4, 4, 4], "as it was seen, or as the layout has it");
     }
 
     #[test]
     fn who_asked_before_expects_what_was_there_and_has_begun_since() {
-        let seen =
-            Seen { windows: vec![Window::Hour(7), Window::Hour(480_008)], at_s: 480_008 * 3600 + 1800 };
+        let seen = Seen {
+            windows: [7, 480_008].map(|hour| named(Window::Hour(hour), 4)).to_vec(),
+            at_s: 480_008 * 3600 + 1800,
+        };
         let windows = expected(Some(&seen), 480_010 * 3600 + 60);
         let hours = [7, 480_008, 480_009, 480_010].map(Window::Hour);
         let days = [480_000, 479_976].map(|first| Window::Hours { first, n: 24 });

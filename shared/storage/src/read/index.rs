@@ -1,6 +1,8 @@
 //! Index items of windows, and which files may hold an answer.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 
 use bytes::Bytes;
 use futures::future;
@@ -9,7 +11,10 @@ use model::search::{Condition, TraceSearch};
 use model::{ContentHash, Signal, TenantId, TimeRange};
 
 use crate::block::parquet::Invalid;
-use crate::index::{FileKey, PlacedFiles, Summary, Window, fingerprint, keys, read_retired, split_treated};
+use crate::index::{
+    FileKey, NamedWindow, PlacedFiles, Summary, TableLayout, Window, fingerprint, keys, read_retired,
+    split_treated,
+};
 use crate::kv::{Item, Key, SortRange, range_all};
 use crate::{Error, Result, Store};
 
@@ -83,16 +88,50 @@ impl IndexedFile {
     }
 }
 
-/// The windows in which a tenant has files of a signal.
+/// The windows in which a tenant has files of a signal, ascending.
 ///
 /// # Errors
 /// As the table.
-pub(crate) async fn known_windows(store: &Store, tenant: &TenantId, signal: Signal) -> Result<Vec<Window>> {
+pub(crate) async fn known_windows(
+    store: &Store,
+    tenant: &TenantId,
+    signal: Signal,
+) -> Result<Vec<NamedWindow>> {
     let items = range_all(&*store.table, &keys::windows_partition(tenant, signal), SortRange::ALL).await?;
-    let window = |(sort, _): &(String, _)| {
-        Window::parse(sort).ok_or_else(|| Error::corrupt(format!("window {sort}"), "name is not a window's"))
+    let named = |(sort, _): &(String, _)| {
+        NamedWindow::parse(sort, store.layout)
+            .ok_or_else(|| Error::corrupt(format!("window {sort}"), "name is not a window's"))
     };
-    items.iter().map(window).collect()
+    let mut windows: Vec<NamedWindow> = items.iter().map(named).collect::<Result<_>>()?;
+    windows.sort_unstable_by_key(|named| (named.window, Reverse(named.shards)));
+    windows.dedup_by_key(|named| named.window);
+    Ok(windows)
+}
+
+/// Where else items of these files of one window may be, given where they are: at the places of writers that spread it
+/// over another number of partitions.
+///
+/// # Errors
+/// As the table.
+pub(crate) async fn other_places(
+    store: &Store,
+    tenant: &TenantId,
+    window: Window,
+    files: &[(Key, FileKey)],
+) -> Result<Vec<Key>> {
+    let Some((_, first)) = files.first() else { return Ok(Vec::new()) };
+    let partition = keys::windows_partition(tenant, first.signal);
+    let (start, end) = (format!("{window}#"), format!("{window}$"));
+    let names = range_all(&*store.table, &partition, SortRange { start: &start, end: Some(&end) }).await?;
+    let mut places = BTreeSet::new();
+    for named in names.iter().filter_map(|(name, _)| NamedWindow::parse(name, store.layout)) {
+        let layout = TableLayout { shards: named.shards };
+        places.extend(files.iter().map(|(_, file)| file.index(tenant, window, layout)));
+    }
+    for (at, _) in files {
+        places.remove(at);
+    }
+    Ok(places.into_iter().collect())
 }
 
 /// The files of a signal in these windows, and those that have the rows of what was merged there.
@@ -103,7 +142,7 @@ pub(crate) async fn files(
     store: &Store,
     tenant: &TenantId,
     signal: Signal,
-    windows: Vec<Window>,
+    windows: Vec<NamedWindow>,
 ) -> Result<Vec<IndexedFile>> {
     let items = items(store, tenant, signal, windows).await?;
     living(store, tenant, signal, items).await
@@ -117,14 +156,20 @@ pub(crate) async fn files(
 pub(crate) async fn files_of_all_windows(
     store: &Store,
     tenant: &TenantId,
-    expected: Vec<Window>,
-) -> Result<(Vec<IndexedFile>, Vec<Window>)> {
-    let read = |windows| read_round(store, tenant, windows);
+    expected: &[NamedWindow],
+) -> Result<(Vec<IndexedFile>, Vec<NamedWindow>)> {
     let known = known_windows(store, tenant, Signal::Traces);
-    let (known, mut files) = future::try_join(known, read(expected.clone())).await?;
-    let left: Vec<Window> = known.iter().copied().filter(|window| !expected.contains(window)).collect();
+    let guessed = read_round(store, tenant, expected.iter().map(all_shards).collect());
+    let (known, mut files) = future::try_join(known, guessed).await?;
+    let of_expected: HashMap<Window, u8> =
+        expected.iter().map(|named| (named.window, named.shards)).collect();
+    let left = |named: &NamedWindow| {
+        let n_read = of_expected.get(&named.window).copied().unwrap_or(0);
+        (n_read < named.shards).then_some((named.window, n_read..named.shards))
+    };
+    let left: Vec<(Window, Range<u8>)> = known.iter().filter_map(left).collect();
     if !left.is_empty() {
-        files.extend(read(left).await?);
+        files.extend(read_round(store, tenant, left).await?);
     }
     Ok((living(store, tenant, Signal::Traces, files).await?, known))
 }
@@ -177,30 +222,38 @@ pub(crate) async fn items(
     store: &Store,
     tenant: &TenantId,
     signal: Signal,
-    windows: Vec<Window>,
+    windows: Vec<NamedWindow>,
 ) -> Result<Vec<IndexedFile>> {
-    read_partitions(store, tenant, signal, windows, keys::FILES, CONCURRENT_PARTITIONS).await
+    let shards = windows.iter().map(all_shards).collect();
+    read_partitions(store, tenant, signal, shards, keys::FILES, CONCURRENT_PARTITIONS).await
 }
 
-/// All items of files of spans in these windows, with sieves, in one round.
-async fn read_round(store: &Store, tenant: &TenantId, windows: Vec<Window>) -> Result<Vec<IndexedFile>> {
-    read_partitions(store, tenant, Signal::Traces, windows, SortRange::ALL, PARTITIONS_OF_A_ROUND).await
+/// All items of files of spans in these partitions of windows, with sieves, in one round.
+async fn read_round(
+    store: &Store,
+    tenant: &TenantId,
+    shards: Vec<(Window, Range<u8>)>,
+) -> Result<Vec<IndexedFile>> {
+    read_partitions(store, tenant, Signal::Traces, shards, SortRange::ALL, PARTITIONS_OF_A_ROUND).await
+}
+
+fn all_shards(named: &NamedWindow) -> (Window, Range<u8>) {
+    (named.window, 0..named.shards)
 }
 
 async fn read_partitions(
     store: &Store,
     tenant: &TenantId,
     signal: Signal,
-    windows: Vec<Window>,
+    shards: Vec<(Window, Range<u8>)>,
     range: SortRange<'static>,
     n_at_once: usize,
 ) -> Result<Vec<IndexedFile>> {
-    let shards = store.layout.shards.max(1);
     // Collected first: a lazy iterator of futures inside of a future keeps that from being `Send`.
-    let partitions: Vec<_> = windows
+    let partitions: Vec<_> = shards
         .into_iter()
-        .flat_map(|window| {
-            (0..shards).map(move |shard| keys::window_partition(tenant, signal, window, shard))
+        .flat_map(|(window, shards)| {
+            shards.map(move |shard| keys::window_partition(tenant, signal, window, shard))
         })
         .map(|partition| async move {
             let items = range_all(&*store.table, &partition, range).await?;
@@ -262,8 +315,8 @@ fn may_hold(file: &Summary<'_>, condition: &Condition, service: Option<&str>) ->
 }
 
 /// The windows of `known` whose files may hold spans that start in `range`.
-pub(super) fn windows_in(known: &[Window], range: TimeRange) -> Vec<Window> {
-    known.iter().copied().filter(|window| window.may_meet(range)).collect()
+pub(super) fn windows_in(known: &[NamedWindow], range: TimeRange) -> Vec<NamedWindow> {
+    known.iter().copied().filter(|named| named.window.may_meet(range)).collect()
 }
 
 #[cfg(test)]
@@ -311,12 +364,15 @@ mod tests {
     #[tokio::test]
     async fn heirs_that_were_not_read_are_found_by_their_keys() {
         let (store, tenant) = (merged_twice().await, TenantId::default_tenant());
-        let items = |windows| items(&store, &tenant, Signal::Logs, windows);
+        let items = |windows: &[Window]| {
+            let named = windows.iter().map(|window| NamedWindow::of(*window, LAYOUT)).collect();
+            items(&store, &tenant, Signal::Logs, named)
+        };
         let living = |items| living(&store, &tenant, Signal::Logs, items);
-        let hour = items(vec![Window::Hour(1)]).await.unwrap();
+        let hour = items(&[Window::Hour(1)]).await.unwrap();
         assert_eq!(hour.len(), 2);
         let oldest: Vec<_> = hour.iter().filter(|file| file.key.level == 0).cloned().collect();
-        let all = items(vec![Window::Hour(1), Window::of_hours(1, 24)]).await.unwrap();
+        let all = items(&[Window::Hour(1), Window::of_hours(1, 24)]).await.unwrap();
         for read in [oldest, hour, all] {
             let found = living(read).await.unwrap();
             let levels: Vec<u8> = found.iter().map(|file| file.key.level).collect();
@@ -329,7 +385,8 @@ mod tests {
     async fn an_heir_that_is_gone_is_missing() {
         let (store, tenant) = (merged_twice().await, TenantId::default_tenant());
         store.table.delete(&at(9, Window::of_hours(1, 24))).await.unwrap();
-        let missing = files(&store, &tenant, Signal::Logs, vec![Window::Hour(1)]).await;
+        let missing =
+            files(&store, &tenant, Signal::Logs, vec![NamedWindow::of(Window::Hour(1), LAYOUT)]).await;
         assert!(matches!(missing, Err(Error::Missing { key }) if key == file(9).object(&tenant)));
     }
 }

@@ -50,8 +50,8 @@ async fn traces_by_id_once(
     now_s: u64,
     limits: &Limits,
 ) -> Result<TraceSet> {
-    let expected = store.recent.windows().expected(tenant, now_s);
-    let (files, known) = index::files_of_all_windows(store, tenant, expected).await?;
+    let expected = store.recent.windows().expected(tenant, store.layout, now_s);
+    let (files, known) = index::files_of_all_windows(store, tenant, &expected).await?;
     store.recent.windows().see(tenant, known, now_s);
     gather(&Asker::new(store, tenant, limits.max_bytes), &files, ids, limits).await
 }

@@ -79,8 +79,9 @@ pub async fn retired(store: &Store, tenant: &TenantId) -> Result<Vec<String>> {
 
 async fn windows_of(store: &Store, tenant: &TenantId, signal: Signal) -> Result<Vec<StoredWindow>> {
     let mut stored: BTreeMap<(Window, u8), StoredWindow> = BTreeMap::new();
-    for window in index::known_windows(store, tenant, signal).await? {
-        let items = index::items(store, tenant, signal, vec![window]).await?;
+    for named in index::known_windows(store, tenant, signal).await? {
+        let window = named.window;
+        let items = index::items(store, tenant, signal, vec![named]).await?;
         for file in items.into_iter().filter(|file| file.heirs.is_none()) {
             let level = file.key.level;
             let entry = stored.entry((window, level)).or_insert_with(|| StoredWindow {

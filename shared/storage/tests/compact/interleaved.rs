@@ -1,7 +1,7 @@
 //! Writing, merging, asking and dying in any order, against a model of what must and what may be there.
 //!
 //! Each seed is one history: requests with spans, samples and log records, some sent again; passes of two compactors; time that passes;
-//! storage calls that fail before or after their effect. A question must find all that was acknowledged, exactly once, and
+//! storage calls that fail before or after their effect; and a number of partitions that changes with each process. A question must find all that was acknowledged, exactly once, and
 //! nothing that was never sent. At the end, when all is well again, a repair pass leaves no object that nothing names.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +14,7 @@ use model::{LogColumns, MatchOp, Matcher, Signal, SpanColumns, SpanId, TraceId};
 use storage::Store;
 use storage::compact::{self, Settings};
 use storage::faults::Faults;
+use storage::index::TableLayout;
 use storage::read::{self, Limits, Selection, SeriesLimits};
 use storage::write::{Writer, content_hash};
 
@@ -203,6 +204,10 @@ pub(super) async fn ask(store: &Store, model: &Model, what: &str) {
     check(&records, &model.records, what);
 }
 
+fn with_any_layout(store: &Store, random: &mut Random) -> Store {
+    Store { layout: TableLayout { shards: 1 + random.below(4) as u8 }, ..store.clone() }
+}
+
 async fn history(seed: u64) {
     let mut random = Random(seed);
     let store = memory();
@@ -228,10 +233,11 @@ async fn history(seed: u64) {
                 let settings = if random.below(2) == 0 { settings() } else { everything() };
                 let owner = if random.below(2) == 0 { "first" } else { "second" };
                 let few = Settings { max_merges: 1 + random.below(3), ..settings };
+                let unreliable = with_any_layout(&unreliable, &mut random);
                 let _ = compact::run(&unreliable, &few, owner, &|| now_s, &Arc::default()).await;
             }
             7 => now_s += random.below(1500),
-            8 => writer = Writer::new(unreliable.clone()),
+            8 => writer = Writer::new(with_any_layout(&unreliable, &mut random)),
             _ => ask(&store, &model, &what).await,
         }
     }

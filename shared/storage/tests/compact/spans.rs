@@ -12,12 +12,13 @@ use model::{Signal, SpanColumns, SpanId, TimeRange, TraceId};
 use storage::Store;
 use storage::compact::Settings;
 use storage::faults::{Crash, Faults};
+use storage::index::TableLayout;
 use storage::read::{self, Limits, TraceSet};
 use storage::write::{Writer, content_hash};
 
 use super::{
-    FIRST_HOUR, HOUR_MS, NOW_S, Random, assert_sound, everything, faulty, let_grace_pass, memory, run,
-    settings, tenant, wait,
+    FIRST_HOUR, HOUR_MS, NOW_S, Random, assert_sound, everything, faulty, let_grace_pass, memory, mended,
+    objects, run, settings, tenant, wait,
 };
 
 const N_TRACES: u64 = 40;
@@ -156,6 +157,31 @@ fn every_question_has_the_same_answer_after_merging() {
             assert_eq!(answers(&store).await.expect("memory"), before, "seed {seed}");
             assert_sound(&store).await;
         }
+    });
+}
+
+#[test]
+fn who_knows_of_fewer_partitions_misses_nothing() {
+    wait(async {
+        let memory = memory();
+        let with = |shards| Store { layout: TableLayout { shards }, ..memory.clone() };
+        let (narrow, wide) = (with(1), with(9));
+        let mut random = Random(3);
+        for store in [&narrow, &wide] {
+            let writer = Writer::new(store.clone());
+            for _ in 0..20 {
+                write(&writer, &batch(&mut random, FIRST_HOUR, 10)).await;
+            }
+        }
+        let before = answers(&wide).await.expect("memory");
+        assert_eq!(answers(&narrow).await.expect("memory"), before);
+        assert_eq!(objects(&narrow).await, 40);
+        assert!(mended(&narrow).await.is_empty(), "what another process wrote is no damage");
+        let report = run(&narrow, &everything(), NOW_S).await.expect("memory");
+        assert_eq!((report.failed, report.inputs >= 40), (0, true), "{report:?}");
+        let_grace_pass(&narrow, NOW_S).await;
+        assert_eq!(answers(&wide).await.expect("memory"), before);
+        assert_sound(&narrow).await;
     });
 }
 

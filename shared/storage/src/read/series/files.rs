@@ -10,7 +10,7 @@ use super::portions::{
 };
 use super::{Selected, Selection, SeriesLimits, within};
 use crate::block::series::Wanted;
-use crate::index::{SeriesSummary, Window};
+use crate::index::{NamedWindow, SeriesSummary};
 use crate::{Result, Store};
 
 /// The files that the index named at one moment for the time windows of some selections.
@@ -28,7 +28,7 @@ impl SeriesFiles {
             .filter(|selection| selection.start_ms_exclusive < selection.end_ms)
             .map(|selection| time_range(selection.start_ms_exclusive.saturating_add(1), selection.end_ms))
             .collect();
-        let is_met = |window: &Window| ranges.iter().any(|range| window.may_meet(*range));
+        let is_met = |named: &NamedWindow| ranges.iter().any(|range| named.window.may_meet(*range));
         let windows = known.into_iter().filter(is_met).collect();
         Ok(Self(index::files(store, tenant, Signal::Metrics, windows).await?))
     }
