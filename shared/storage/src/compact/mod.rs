@@ -280,9 +280,20 @@ impl Pass<'_> {
 
     /// Files of a window that are not retired, from the oldest to the newest, with their sizes.
     async fn files(&self, window: Window) -> Result<Vec<(IndexedFile, Candidate)>> {
-        let items = index::items(self.store, self.tenant, self.signal, vec![self.named(window)]).await?;
-        let mut files = Vec::with_capacity(items.len());
-        for file in items.into_iter().filter(|file| file.heirs.is_none()) {
+        self.candidates(window, usize::MAX).await
+    }
+
+    /// As [`Self::files`], but of very many only some of the lowest levels, which are merged before the others: a window that
+    /// was left to lie may have too many to hold all their items.
+    async fn first_files(&self, window: Window) -> Result<Vec<(IndexedFile, Candidate)>> {
+        self.candidates(window, self.settings.rules.max_files).await
+    }
+
+    async fn candidates(&self, window: Window, max_files: usize) -> Result<Vec<(IndexedFile, Candidate)>> {
+        let named = self.named(window);
+        let found = index::first_files(self.store, self.tenant, self.signal, named, max_files).await?;
+        let mut files = Vec::with_capacity(found.len());
+        for file in found {
             let candidate = candidate(self.signal, &file, self.settings.rules.target_bytes)?;
             files.push((file, candidate));
         }
@@ -337,7 +348,7 @@ impl Pass<'_> {
     async fn merge_within(&mut self, window: Window) -> Result<()> {
         let state = self.state(window);
         loop {
-            let files = self.files(window).await?;
+            let files = self.first_files(window).await?;
             let candidates: Vec<Candidate> = files.iter().map(|file| file.1).collect();
             let rules = self.settings.rules.for_window(window);
             let mut merges = plan::within(&candidates, state, &rules);
@@ -361,7 +372,7 @@ impl Pass<'_> {
         loop {
             let mut files = Vec::new();
             for hour in first..first + i64::from(n) {
-                let of_hour = self.files(Window::Hour(hour)).await?;
+                let of_hour = self.first_files(Window::Hour(hour)).await?;
                 let candidates: Vec<Candidate> = of_hour.iter().map(|file| file.1).collect();
                 if !plan::within(&candidates, state, &self.settings.rules).is_empty() {
                     // Another compactor is at it, or it failed: what is left then comes next time.

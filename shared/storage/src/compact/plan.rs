@@ -20,6 +20,8 @@ pub struct Rules {
     pub min_fresh: usize,
     /// Merged files of one level that are merged at once, at least, while their window is open.
     pub min_merged: usize,
+    /// Files of a window that one plan is made of, about.
+    pub max_files: usize,
     /// Files that one merge reads at most: publishing is one transaction.
     pub max_inputs: usize,
     /// Bytes of files of requests that one merge reads at most: they are decoded at once.
@@ -37,6 +39,7 @@ impl Default for Rules {
         Self {
             min_fresh: 32,
             min_merged: 12,
+            max_files: 4_096,
             max_inputs: 48,
             max_fresh_bytes: 8 << 20,
             max_held_bytes: 80 << 20,
@@ -255,6 +258,7 @@ mod tests {
     const RULES: Rules = Rules {
         min_fresh: 4,
         min_merged: 3,
+        max_files: 100,
         max_inputs: 6,
         max_fresh_bytes: 100,
         max_held_bytes: 60,

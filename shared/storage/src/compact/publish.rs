@@ -1,7 +1,10 @@
 //! Outputs in, inputs out: one conditional transaction.
 //!
-//! Objects are stored before. The transaction writes the outputs' items, names them in each input's, names their windows, and notes what is to be deleted after the grace period. It holds only while the lease is held and
+//! Objects are stored before. The transaction writes the outputs' items, names them in each input's item, names their
+//! windows, and notes what is to be deleted after the grace period. It holds only while the lease is held and
 //! every input is as it was read: of two compactors one publishes, and the other's objects are left for repair.
+
+use std::collections::BTreeMap;
 
 use model::{ContentHash, Signal, TenantId};
 
@@ -108,28 +111,31 @@ pub(super) async fn publish(store: &Store, lease: &Lease, publication: Publicati
         }
         writes.push(Write::Put(key, NewItem::lasting(output.item.clone()), Condition::Absent));
     }
-    let mut after_grace = AfterGrace { tenant: tenant.clone(), signal, files: PlacedFiles::default() };
+    let mut retired: BTreeMap<String, Vec<FileKey>> = BTreeMap::new();
     for replacement in replacements {
-        let mut heirs = PlacedFiles::default();
+        let mut heirs: BTreeMap<String, Vec<FileKey>> = BTreeMap::new();
         for output in replacement.outputs {
             let at = output.key.index(tenant, output.window, store.layout);
-            heirs.push(at.partition, output.key.clone());
+            heirs.entry(at.partition).or_default().push(output.key.clone());
         }
+        let heirs = PlacedFiles::of(signal, &heirs);
         for input in replacement.inputs {
             let item = NewItem::lasting(write_retired(&heirs));
             writes.push(Write::Put(input.at.clone(), item, Condition::Version(input.version)));
-            after_grace.files.push(input.at.partition.clone(), input.key.clone());
+            retired.entry(input.at.partition.clone()).or_default().push(input.key.clone());
         }
     }
     for (file, treatments) in treated {
         let item = NewItem::lasting(write_treated(treatments, &file.item));
         writes.push(Write::Put(file.at.clone(), item, Condition::Version(file.version)));
     }
-    if !after_grace.files.is_empty() {
+    if !retired.is_empty() {
         let name = content_of(tenant, signal, "retired", inputs(), 0);
         // Of those that are due at once, what was merged first comes first.
         let level = inputs().map(|input| input.key.level).max().unwrap_or(0);
         let key = Key::new(keys::RETIRED_PARTITION, format!("{due_s:016x}#{level}#{name}"));
+        let files = PlacedFiles::of(signal, &retired);
+        let after_grace = AfterGrace { tenant: tenant.clone(), signal, files };
         writes.push(Write::Put(key, NewItem::lasting(after_grace.encode()), Condition::None));
     }
     if writes.len() > MAX_TRANSACTION {

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::Signal;
 
-use crate::index::{AfterGrace, FileKey, PlacedFiles, Window, is_retired, keys, write_retired};
+use crate::index::{AfterGrace, FileKey, GONE, Window, is_retired, keys};
 use crate::kv::{Condition, Item, Key, NewItem, SortRange};
 use crate::read::index;
 use crate::{Error, Result, Store};
@@ -54,8 +54,7 @@ pub(super) async fn delete_due(store: &Store, now_s: u64) -> Result<u64> {
     let files = marked(store, files).await?;
     merged.retain(|item| files.binary_search_by(|(other, _)| other.cmp(item)).is_ok());
     // All of one step before the next.
-    let gone = NewItem::lasting(write_retired(&PlacedFiles::default()));
-    let mark = |item: Key| store.table.put(item, gone.clone(), Condition::None);
+    let mark = |item: Key| store.table.put(item, NewItem::lasting(GONE), Condition::None);
     let marks: Vec<_> = merged.iter().cloned().map(mark).collect();
     stream::iter(marks).buffer_unordered(CONCURRENT_DELETIONS).try_collect::<Vec<_>>().await?;
     let objects = files.iter().map(|(_, object)| object).filter(|object| !living.contains(*object));
@@ -82,7 +81,7 @@ async fn living_elsewhere(store: &Store, due: &AfterGrace) -> Result<Vec<String>
     let mut of_windows: BTreeMap<Window, Vec<(Key, FileKey)>> = BTreeMap::new();
     for (file, at, _) in due.files().filter(|(file, ..)| file.level == 0) {
         if let Some(window) = keys::window_of_partition(&at.partition) {
-            of_windows.entry(window).or_default().push((at, file.clone()));
+            of_windows.entry(window).or_default().push((at, file));
         }
     }
     let mut living = Vec::new();

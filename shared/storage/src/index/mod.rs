@@ -46,7 +46,7 @@ pub(crate) use item::{read_section, write_section};
 pub use keys::{FileKey, NamedWindow, TableLayout, WINDOW_REACH_NS, Window, hours_of_long_window};
 pub use logs::{LogDescriptor, LogSummary, LogUnit, MergedLogs};
 pub use places::Places;
-pub(crate) use retired::{AfterGrace, MAX_HEIRS, PlacedFiles, is_retired, read_retired, write_retired};
+pub(crate) use retired::{AfterGrace, GONE, MAX_HEIRS, PlacedFiles, is_retired, read_retired, write_retired};
 pub(crate) use series::hash_metric;
 pub use series::{SeriesDescriptor, SeriesSummary, SeriesUnit, UnitSummary};
 pub(crate) use treated::{split_treated, write_treated};

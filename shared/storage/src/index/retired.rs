@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use model::{ContentHash, Signal, TenantId};
 
 use super::FileKey;
@@ -31,11 +32,12 @@ const KEY_BYTES: usize = 25;
 /// The most files that the rows of one may go to.
 pub(crate) const MAX_HEIRS: usize = 64;
 
-/// The item of a file whose rows are in the files `heirs` now, at most [`MAX_HEIRS`]; of none, they are gone.
+/// The item of a file whose rows are gone: it has no heirs.
+pub(crate) const GONE: &[u8] = &[RETIRED];
+
+/// The item of a file whose rows are in the files `heirs` now, at most [`MAX_HEIRS`].
 pub(crate) fn write_retired(heirs: &PlacedFiles) -> Vec<u8> {
-    let mut out = vec![RETIRED];
-    heirs.write(&mut out);
-    out
+    [&[RETIRED], &*heirs.bytes].concat()
 }
 
 /// Whether the item of this value is retired.
@@ -44,63 +46,70 @@ pub(crate) fn is_retired(value: &[u8]) -> bool {
 }
 
 /// The files that have the rows of an item's file now, if it was retired.
-pub(crate) fn read_retired(signal: Signal, value: &[u8]) -> Result<Option<PlacedFiles>, Invalid> {
-    match value {
-        [RETIRED, heirs @ ..] => PlacedFiles::parse(signal, heirs).map(Some),
-        [RETIRED_BEFORE, ..] => Ok(Some(PlacedFiles::default())),
+pub(crate) fn read_retired(signal: Signal, value: &Bytes) -> Result<Option<PlacedFiles>, Invalid> {
+    match value.first() {
+        Some(&RETIRED) => PlacedFiles::parse(signal, value.slice(1..)).map(Some),
+        Some(&RETIRED_BEFORE) => Ok(Some(PlacedFiles::of(signal, &BTreeMap::new()))),
         _ => Ok(None),
     }
 }
 
-/// Files of a signal, by the partitions of their items.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct PlacedFiles(BTreeMap<String, Vec<FileKey>>);
+/// Files of a signal, by the partitions of their items; as they are stored, because a question may read thousands of lists
+/// and need none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PlacedFiles {
+    signal: Signal,
+    bytes: Bytes,
+}
 
 impl PlacedFiles {
-    /// Adds a file whose item is in this partition.
-    pub(crate) fn push(&mut self, partition: String, file: FileKey) {
-        self.0.entry(partition).or_default().push(file);
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Files, each with the partition of its item.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &FileKey)> {
-        self.0.iter().flat_map(|(partition, files)| files.iter().map(move |file| (&**partition, file)))
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        for (partition, files) in &self.0 {
-            write_section(out, partition.as_bytes());
+    /// These files.
+    pub(crate) fn of(signal: Signal, files: &BTreeMap<String, Vec<FileKey>>) -> Self {
+        let mut bytes = Vec::new();
+        for (partition, files) in files {
+            write_section(&mut bytes, partition.as_bytes());
             let mut keys = Vec::with_capacity(files.len() * KEY_BYTES);
             for file in files {
                 keys.push(file.level);
                 keys.extend_from_slice(&file.min_start_ns.to_le_bytes());
                 keys.extend_from_slice(&file.content.0);
             }
-            write_section(out, &keys);
+            write_section(&mut bytes, &keys);
+        }
+        Self { signal, bytes: bytes.into() }
+    }
+
+    /// Files, each with the partition of its item.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, FileKey)> {
+        let mut bytes = &*self.bytes;
+        let partitions = std::iter::from_fn(move || read_partition(&mut bytes).ok());
+        partitions.flat_map(move |(partition, keys)| keys.iter().map(move |key| (partition, self.key(key))))
+    }
+
+    fn key(&self, bytes: &[u8; KEY_BYTES]) -> FileKey {
+        FileKey {
+            signal: self.signal,
+            level: bytes[0],
+            min_start_ns: i64::from_le_bytes(bytes[1..9].try_into().expect("invariant: eight bytes")),
+            content: ContentHash(bytes[9..].try_into().expect("invariant: sixteen bytes")),
         }
     }
 
-    fn parse(signal: Signal, mut bytes: &[u8]) -> Result<Self, Invalid> {
-        let mut files = BTreeMap::new();
-        while !bytes.is_empty() {
-            let partition = read_text(&mut bytes)?.to_owned();
-            let (keys, rest) = read_section(&mut bytes)?.as_chunks::<KEY_BYTES>();
-            if !rest.is_empty() {
-                return Err(Invalid("list of files is cut off"));
-            }
-            let key = |bytes: &[u8; KEY_BYTES]| FileKey {
-                signal,
-                level: bytes[0],
-                min_start_ns: i64::from_le_bytes(bytes[1..9].try_into().expect("invariant: eight bytes")),
-                content: ContentHash(bytes[9..].try_into().expect("invariant: sixteen bytes")),
-            };
-            files.insert(partition, keys.iter().map(key).collect());
+    fn parse(signal: Signal, bytes: Bytes) -> Result<Self, Invalid> {
+        let mut rest = &*bytes;
+        while !rest.is_empty() {
+            read_partition(&mut rest)?;
         }
-        Ok(Self(files))
+        Ok(Self { signal, bytes })
+    }
+}
+
+/// A partition and the keys of its files.
+fn read_partition<'a>(bytes: &mut &'a [u8]) -> Result<(&'a str, &'a [[u8; KEY_BYTES]]), Invalid> {
+    let partition = read_text(bytes)?;
+    match read_section(bytes)?.as_chunks::<KEY_BYTES>() {
+        (keys, []) => Ok((partition, keys)),
+        _ => Err(Invalid("list of files is cut off")),
     }
 }
 
@@ -118,21 +127,23 @@ pub(crate) struct AfterGrace {
 
 impl AfterGrace {
     /// Files with the keys of their index items and objects.
-    pub(crate) fn files(&self) -> impl Iterator<Item = (&FileKey, Key, String)> {
-        self.files
-            .iter()
-            .map(|(partition, file)| (file, Key::new(partition, file.sort()), file.object(&self.tenant)))
+    pub(crate) fn files(&self) -> impl Iterator<Item = (FileKey, Key, String)> {
+        self.files.iter().map(|(partition, file)| {
+            let (at, object) = (Key::new(partition, file.sort()), file.object(&self.tenant));
+            (file, at, object)
+        })
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         write_section(&mut out, self.tenant.as_str().as_bytes());
         write_section(&mut out, self.signal.as_str().as_bytes());
-        self.files.write(&mut out);
+        out.extend_from_slice(&self.files.bytes);
         out
     }
 
-    pub(crate) fn parse(mut bytes: &[u8]) -> Result<Self, Invalid> {
+    pub(crate) fn parse(value: &Bytes) -> Result<Self, Invalid> {
+        let mut bytes = &**value;
         if take(&mut bytes, 1)?[0] != VERSION {
             return Err(Invalid("note of retired files has an unknown version"));
         }
@@ -141,7 +152,7 @@ impl AfterGrace {
         let signal = read_text(&mut bytes)?;
         let signal = Signal::ALL.into_iter().find(|it| it.as_str() == signal);
         let signal = signal.ok_or(Invalid("note of retired files has no signal"))?;
-        Ok(Self { tenant, signal, files: PlacedFiles::parse(signal, bytes)? })
+        Ok(Self { tenant, signal, files: PlacedFiles::parse(signal, value.slice_ref(bytes))? })
     }
 }
 
@@ -156,30 +167,30 @@ mod tests {
             min_start_ns,
             content: ContentHash([level; 16]),
         };
-        let mut files = PlacedFiles::default();
-        files.push("p".to_owned(), file(0, -5));
-        files.push("q".to_owned(), file(1, 0));
-        files.push("p".to_owned(), file(9, 7));
-        files
+        let files = [("p".to_owned(), vec![file(0, -5), file(9, 7)]), ("q".to_owned(), vec![file(1, 0)])];
+        PlacedFiles::of(Signal::Logs, &files.into())
     }
 
     #[test]
     fn a_retired_item_names_its_heirs() {
+        let none = PlacedFiles::of(Signal::Logs, &BTreeMap::new());
+        let read = |value: &[u8]| read_retired(Signal::Logs, &Bytes::copy_from_slice(value));
         let item = write_retired(&some_files());
         assert!(is_retired(&item));
         assert_eq!(item.len(), 1 + 2 * (2 + 1) + 3 * KEY_BYTES);
-        let heirs = read_retired(Signal::Logs, &item).unwrap().unwrap();
+        let heirs = read(&item).unwrap().unwrap();
         assert_eq!(heirs, some_files());
-        let levels: Vec<_> = heirs.iter().map(|(partition, file)| (partition, file.level)).collect();
-        assert_eq!(levels, [("p", 0), ("p", 9), ("q", 1)]);
-        assert!(read_retired(Signal::Logs, &item[..item.len() - 1]).is_err());
-        let gone = write_retired(&PlacedFiles::default());
-        assert_eq!(read_retired(Signal::Logs, &gone), Ok(Some(PlacedFiles::default())));
+        let keys: Vec<_> =
+            heirs.iter().map(|(partition, file)| (partition, file.level, file.min_start_ns)).collect();
+        assert_eq!(keys, [("p", 0, -5), ("p", 9, 7), ("q", 1, 0)]);
+        assert!(read(&item[..item.len() - 1]).is_err());
+        assert_eq!(write_retired(&none), GONE);
+        assert_eq!(read(GONE), Ok(Some(none.clone())));
         let before = [&[128, 1][..], &[9; 16], b"as it was"].concat();
-        assert_eq!(read_retired(Signal::Logs, &before), Ok(Some(PlacedFiles::default())));
+        assert_eq!(read(&before), Ok(Some(none)));
         for living in [&b"\x01item"[..], b"\x81treated", b""] {
             assert!(!is_retired(living));
-            assert_eq!(read_retired(Signal::Logs, living), Ok(None));
+            assert_eq!(read(living), Ok(None));
         }
     }
 
@@ -187,9 +198,9 @@ mod tests {
     fn what_goes_after_grace_comes_back() {
         let retired =
             AfterGrace { tenant: TenantId::default_tenant(), signal: Signal::Logs, files: some_files() };
-        let bytes = retired.encode();
+        let bytes = Bytes::from(retired.encode());
         assert_eq!(AfterGrace::parse(&bytes), Ok(retired.clone()));
         assert_eq!(retired.files().count(), 3);
-        assert!(AfterGrace::parse(&bytes[..bytes.len() - 1]).is_err());
+        assert!(AfterGrace::parse(&bytes.slice(..bytes.len() - 1)).is_err());
     }
 }

@@ -12,14 +12,16 @@ use model::{ContentHash, Signal, TenantId, TimeRange};
 
 use crate::block::parquet::Invalid;
 use crate::index::{
-    FileKey, NamedWindow, PlacedFiles, Summary, TableLayout, Window, fingerprint, keys, read_retired,
-    split_treated,
+    FileKey, NamedWindow, PlacedFiles, Summary, TableLayout, Window, fingerprint, is_retired, keys,
+    read_retired, split_treated,
 };
 use crate::kv::{Item, Key, SortRange, range_all};
 use crate::{Error, Result, Store};
 
 /// How many partitions of the index are read at once.
 const CONCURRENT_PARTITIONS: usize = 16;
+/// Items that are read at once where only some of them may be kept.
+const ITEMS_OF_A_PAGE: usize = 1_000;
 /// The same where all of them are read in one round: each has a page or two.
 const PARTITIONS_OF_A_ROUND: usize = 256;
 
@@ -196,7 +198,7 @@ pub(crate) async fn living(
             items[n_looked_at..].iter().filter_map(|file| file.heirs.as_ref()).flat_map(PlacedFiles::iter)
         {
             if seen.insert(heir.content) {
-                missing.push((Key::new(partition, heir.sort()), heir.clone()));
+                missing.push((Key::new(partition, heir.sort()), heir));
             }
         }
         if missing.is_empty() {
@@ -228,6 +230,47 @@ pub(crate) async fn items(
     read_partitions(store, tenant, signal, shards, keys::FILES, CONCURRENT_PARTITIONS).await
 }
 
+/// Files of a signal in a window that are not retired: at most about `max_files`, of the lowest levels and of those the
+/// oldest. Takes memory for these and a page.
+///
+/// # Errors
+/// As the table.
+pub(crate) async fn first_files(
+    store: &Store,
+    tenant: &TenantId,
+    signal: Signal,
+    named: NamedWindow,
+    max_files: usize,
+) -> Result<Vec<IndexedFile>> {
+    let max_of_partition = max_files.div_ceil(usize::from(named.shards));
+    let of_partition = |shard| async move {
+        let partition = keys::window_partition(tenant, signal, named.window, shard);
+        let mut files = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = store.table.range(&partition, keys::FILES, after.as_deref(), ITEMS_OF_A_PAGE).await?;
+            for (sort, item) in page.items {
+                if !is_retired(&item.value) && files.len() < max_of_partition {
+                    files.push(IndexedFile::read(
+                        signal,
+                        Key::new(partition.clone(), sort),
+                        item,
+                        Bytes::new(),
+                    )?);
+                }
+            }
+            after = page.next.filter(|_| files.len() < max_of_partition);
+            if after.is_none() {
+                return Ok::<_, Error>(files);
+            }
+        }
+    };
+    let partitions: Vec<_> = (0..named.shards).map(of_partition).collect();
+    let files: Vec<_> =
+        stream::iter(partitions).buffer_unordered(CONCURRENT_PARTITIONS).try_collect().await?;
+    Ok(files.into_iter().flatten().collect())
+}
+
 /// All items of files of spans in these partitions of windows, with sieves, in one round.
 async fn read_round(
     store: &Store,
@@ -249,12 +292,11 @@ async fn read_partitions(
     range: SortRange<'static>,
     n_at_once: usize,
 ) -> Result<Vec<IndexedFile>> {
+    let partitions = shards.into_iter().flat_map(|(window, shards)| {
+        shards.map(move |shard| keys::window_partition(tenant, signal, window, shard))
+    });
     // Collected first: a lazy iterator of futures inside of a future keeps that from being `Send`.
-    let partitions: Vec<_> = shards
-        .into_iter()
-        .flat_map(|(window, shards)| {
-            shards.map(move |shard| keys::window_partition(tenant, signal, window, shard))
-        })
+    let partitions: Vec<_> = partitions
         .map(|partition| async move {
             let items = range_all(&*store.table, &partition, range).await?;
             Ok::<_, Error>((partition, items))
@@ -344,9 +386,8 @@ mod tests {
     async fn merged_twice() -> Store {
         let table = MemoryTable::default();
         let heirs = |level, window| {
-            let mut heirs = PlacedFiles::default();
-            heirs.push(at(level, window).partition, file(level));
-            write_retired(&heirs)
+            let heirs = [(at(level, window).partition, vec![file(level)])];
+            write_retired(&PlacedFiles::of(Signal::Logs, &heirs.into()))
         };
         let (hour, day) = (Window::Hour(1), Window::of_hours(1, 24));
         let items = [

@@ -31,7 +31,14 @@ const NOW_S: u64 = (FIRST_HOUR as u64 + 48) * 3600;
 
 /// Few inputs and small outputs, so that a test sees every level.
 fn settings() -> Settings {
-    let rules = Rules { min_fresh: 3, min_merged: 2, max_inputs: 5, target_bytes: 4000, ..Rules::default() };
+    let rules = Rules {
+        min_fresh: 3,
+        min_merged: 2,
+        max_files: 16,
+        max_inputs: 5,
+        target_bytes: 4000,
+        ..Rules::default()
+    };
     Settings { rules, ..Settings::default() }
 }
 
