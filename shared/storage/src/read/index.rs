@@ -1,10 +1,11 @@
 //! Index items of windows, and which files may hold an answer.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 use bytes::Bytes;
+use foldhash::fast::FixedState;
 use futures::future;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use model::search::{Condition, TraceSearch};
@@ -187,27 +188,32 @@ pub(crate) async fn living(
     signal: Signal,
     mut items: Vec<IndexedFile>,
 ) -> Result<Vec<IndexedFile>> {
-    if items.iter().all(|file| file.heirs.is_none()) {
-        return Ok(items);
-    }
-    let mut seen: HashSet<ContentHash> = items.iter().map(|file| file.key.content).collect();
     let mut n_looked_at = 0;
     loop {
-        let mut missing: Vec<(Key, FileKey)> = Vec::new();
-        for (partition, heir) in
-            items[n_looked_at..].iter().filter_map(|file| file.heirs.as_ref()).flat_map(PlacedFiles::iter)
-        {
-            if seen.insert(heir.content) {
-                missing.push((Key::new(partition, heir.sort()), heir));
+        let mut missing: HashMap<ContentHash, (Key, FileKey), FixedState> = HashMap::default();
+        let mut last = None;
+        for heirs in items[n_looked_at..].iter().filter_map(|file| file.heirs.as_ref()) {
+            // What was merged together is mostly side by side.
+            if last.replace(heirs) != Some(heirs) {
+                for (partition, heir) in heirs.iter() {
+                    missing
+                        .entry(heir.content)
+                        .or_insert_with(|| (Key::new(partition, heir.sort()), heir.clone()));
+                }
+            }
+        }
+        n_looked_at = items.len();
+        if !missing.is_empty() {
+            for file in &items {
+                missing.remove(&file.key.content);
             }
         }
         if missing.is_empty() {
             break;
         }
-        n_looked_at = items.len();
-        let keys: Vec<Key> = missing.iter().map(|(at, _)| at.clone()).collect();
+        let (keys, heirs): (Vec<Key>, Vec<FileKey>) = missing.into_values().unzip();
         let found = store.table.batch_get(&keys).await?;
-        for ((at, heir), item) in missing.into_iter().zip(found) {
+        for ((at, heir), item) in keys.into_iter().zip(heirs).zip(found) {
             let item = item.ok_or_else(|| Error::Missing { key: heir.object(tenant) })?;
             items.push(IndexedFile::read(signal, at, item, Bytes::new())?);
         }
@@ -309,7 +315,8 @@ async fn read_partitions(
         let n_items = items.partition_point(|(sort, _)| !sort.starts_with(keys::SIEVE_PREFIX));
         let sieves: HashMap<String, Item> = items.split_off(n_items).into_iter().collect();
         for (sort, item) in items {
-            let sieve = sieves.get(&format!("{}{sort}", keys::SIEVE_PREFIX));
+            let has_sieve = !sieves.is_empty() && !is_retired(&item.value);
+            let sieve = has_sieve.then(|| sieves.get(&format!("{}{sort}", keys::SIEVE_PREFIX))).flatten();
             let sieve = sieve.map_or_else(Bytes::new, |sieve| sieve.value.clone());
             files.push(IndexedFile::read(signal, Key::new(partition.clone(), sort), item, sieve)?);
         }
