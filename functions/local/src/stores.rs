@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// Where the index is instead of DIR: dynamodb://table
     #[arg(long, env = "SPANDREL_INDEX", value_name = "LOCATION", requires = "object_store")]
     index: Option<String>,
-    /// Partitions of each index window, as the server has them
+    /// Partitions of the index into which what is merged of an hour is written
     #[arg(long, env = "SPANDREL_INDEX_SHARDS", value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     index_shards: Option<u8>,
 }
