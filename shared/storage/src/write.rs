@@ -168,12 +168,11 @@ impl Writer {
         )
         .await?;
         let key = file.index(tenant, window, store.layout);
-        if outcome == PutOutcome::AlreadyThere {
-            // A writer with another number of partitions may have written the item: merging would take it for two files.
-            let others = index::other_places(store, tenant, window, &[(key.clone(), file.clone())]).await?;
-            if store.table.batch_get(&others).await?.iter().any(Option::is_some) {
-                return Ok(Stored { key: object, outcome });
-            }
+        // A writer with another number of partitions may have written the item: merging would take it for two files.
+        if outcome == PutOutcome::AlreadyThere
+            && index::is_elsewhere(store, tenant, window, &[(key.clone(), file.clone())]).await?
+        {
+            return Ok(Stored { key: object, outcome });
         }
         // Where an item is, it is this one, or the file was merged meanwhile: its rows are visible in either case.
         let written = store.table.put(key, NewItem::lasting(item), Condition::Absent).await?;

@@ -100,15 +100,17 @@ pub(super) async fn publish(store: &Store, lease: &Lease, publication: Publicati
         let key = Key::new(keys::windows_partition(tenant, signal), name.to_string());
         let item = NewItem::lasting(WindowItem { named_at_s: now_s }.encode());
         writes.push(Write::Put(key, item, Condition::None));
+        // As the condition below, where the other number of partitions of another compactor places the items.
+        let of_window = outputs().filter(|output| output.window == window);
+        let files: Vec<(Key, FileKey)> = of_window
+            .map(|output| (output.key.index(tenant, window, store.layout), output.key.clone()))
+            .collect();
+        if index::is_elsewhere(store, tenant, window, &files).await? {
+            return Ok(Outcome::ConditionFailed);
+        }
     }
     for output in outputs() {
         let key = output.key.index(tenant, output.window, store.layout);
-        // As the condition below, where the other number of partitions of another compactor places the item.
-        let file = [(key.clone(), output.key.clone())];
-        let others = index::other_places(store, tenant, output.window, &file).await?;
-        if store.table.batch_get(&others).await?.iter().any(Option::is_some) {
-            return Ok(Outcome::ConditionFailed);
-        }
         writes.push(Write::Put(key, NewItem::lasting(output.item.clone()), Condition::Absent));
     }
     let mut retired: BTreeMap<String, Vec<FileKey>> = BTreeMap::new();

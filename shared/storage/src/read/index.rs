@@ -137,6 +137,20 @@ pub(crate) async fn other_places(
     Ok(places.into_iter().collect())
 }
 
+/// Whether an item of one of these files is at one of their [`other_places`].
+///
+/// # Errors
+/// As the table.
+pub(crate) async fn is_elsewhere(
+    store: &Store,
+    tenant: &TenantId,
+    window: Window,
+    files: &[(Key, FileKey)],
+) -> Result<bool> {
+    let places = other_places(store, tenant, window, files).await?;
+    Ok(store.table.batch_get(&places).await?.iter().any(Option::is_some))
+}
+
 /// The files of a signal in these windows, and those that have the rows of what was merged there.
 ///
 /// # Errors
