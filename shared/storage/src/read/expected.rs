@@ -38,10 +38,9 @@ impl SeenWindows {
     pub(super) fn expected(&self, tenant: &TenantId, layout: TableLayout, now_s: u64) -> Vec<NamedWindow> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_tenant = seen.get(tenant);
-        let named = |window| {
-            let known = of_tenant.and_then(|seen| seen.windows.iter().find(|named| named.window == window));
-            known.copied().unwrap_or(NamedWindow::of(window, layout))
-        };
+        let known = of_tenant.into_iter().flat_map(|seen| &seen.windows);
+        let known: HashMap<Window, NamedWindow> = known.map(|named| (named.window, *named)).collect();
+        let named = |window| known.get(&window).copied().unwrap_or(NamedWindow::of(window, layout));
         let windows = expected(of_tenant, now_s).into_iter().map(named).collect();
         if seen.len() >= MAX_TENANTS && !seen.contains_key(tenant) {
             seen.clear();
