@@ -35,12 +35,8 @@ const FOOTER_BYTES: u64 = 4 << 20;
 /// # Errors
 /// As the stores; an input is corrupt; an output is not what its inputs give.
 pub(super) async fn merge(job: Job<'_>, room: &mut SpanRoom) -> Result<Merged> {
-    if let [only] = job.inputs
-        && let summary = only.summary()?
-        && summary.size <= job.target_bytes.saturating_add(FOOTER_BYTES)
-        && matches!(summary.places(), Ok(Places::Merged(_)))
-    {
-        return copy(job, only).await;
+    if is_one_run(job)? {
+        return copy(job).await;
     }
     let mut expected = 0;
     let mut range_ns: Option<(i64, i64)> = None;
@@ -94,21 +90,40 @@ pub(super) async fn merge(job: Job<'_>, room: &mut SpanRoom) -> Result<Merged> {
     Ok(merged)
 }
 
-/// Brings a merged file that has nothing to be merged with into the window as it is: a better compression of what hours
-/// have would save less than a hundredth.
-async fn copy(job: Job<'_>, input: &IndexedFile) -> Result<Merged> {
-    let summary = input.summary()?;
-    let bytes = job.range(input, 0..summary.size).await?;
-    merged::verify_item(&bytes, &summary).map_err(|err| input.corrupt(err))?;
-    let file = Finished {
-        bytes,
-        item: input.item.to_vec(),
-        n_rows: summary.rows,
-        range_ns: (summary.min_start_ns, summary.max_start_ns),
-    };
+/// Whether the inputs are what a merge of them would give: merged files whose traces follow each other, all but one of full
+/// length.
+fn is_one_run(job: Job<'_>) -> Result<bool> {
+    let mut hashes = Vec::with_capacity(job.inputs.len());
+    let mut n_short = 0;
+    for input in job.inputs {
+        let summary = input.summary()?;
+        let is_merged = matches!(summary.places(), Ok(Places::Merged(_)));
+        if !is_merged || summary.size > job.target_bytes.saturating_add(FOOTER_BYTES) {
+            return Ok(false);
+        }
+        n_short += usize::from(summary.size < job.target_bytes);
+        hashes.push(summary.trace_hashes().map_err(|err| input.corrupt(err))?);
+    }
+    Ok(n_short <= 1 && plan::runs(&hashes).len() == 1)
+}
+
+/// Brings a run of merged files that has nothing to be merged with into the window as it is, file by file: a better
+/// compression of what hours have would save less than a hundredth.
+async fn copy(job: Job<'_>) -> Result<Merged> {
     let mut merged = Merged::default();
-    job.store(&mut merged, merged::LAYOUT, job.window, file).await?;
-    merged.peak_held_bytes = summary.size;
+    for input in job.inputs {
+        let summary = input.summary()?;
+        let bytes = job.range(input, 0..summary.size).await?;
+        merged::verify_item(&bytes, &summary).map_err(|err| input.corrupt(err))?;
+        let file = Finished {
+            bytes,
+            item: input.item.to_vec(),
+            n_rows: summary.rows,
+            range_ns: (summary.min_start_ns, summary.max_start_ns),
+        };
+        job.store(&mut merged, merged::LAYOUT, job.window, file).await?;
+        merged.peak_held_bytes = merged.peak_held_bytes.max(summary.size);
+    }
     Ok(merged)
 }
 
