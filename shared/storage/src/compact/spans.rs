@@ -8,7 +8,7 @@ use model::dense::{Choice, Dense};
 use model::time::SECOND_NS;
 use model::{SpanColumns, TenantId};
 
-use super::outputs::{Finished, Held, Job, Merged, Slices};
+use super::outputs::{FIRST_ZSTD_LEVEL, Finished, Held, Job, Merged, Slices};
 use super::plan;
 use super::publish::Output;
 use crate::block::spans::merged::{self, SpanMerge, SpanRoom, SpanRun, SpanWriter, WrittenSpans};
@@ -226,7 +226,8 @@ async fn merge_into(
         held.note(input, run.memory_bytes());
         merge.feed(input, Some(run));
     }
-    let new_writer = || SpanWriter::new(Job::zstd_level(window), dense.clone());
+    let zstd_level = if job.level == 1 { FIRST_ZSTD_LEVEL } else { Job::zstd_level(window) };
+    let new_writer = || SpanWriter::new(zstd_level, dense.clone());
     let mut writer = new_writer().with_room(std::mem::take(room), file_bytes);
     loop {
         while let Some(starved) = merge.starved() {
