@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub use choice::Choice;
 
-use crate::columns::{AttributeColumns, ValueKind, entries};
+use crate::columns::{AttributeColumns, N_KINDS, ValueKind, entries};
 use crate::dictionary::{DictColumn, Dictionary};
 use crate::hash::hash_value;
 use crate::transfer::{Grouped, Pick, Positions};
@@ -168,40 +168,38 @@ impl DenseRows {
     /// Takes what has a column out of `attributes`.
     pub fn split(attributes: &mut AttributeColumns, dense: &Dense) -> Self {
         let mut taken = Self::new(dense);
-        let column_of: Vec<Option<usize>> = {
-            let of_key: HashMap<&str, usize> = dense.0.iter().map(|one| one.key.as_str()).zip(0..).collect();
-            attributes.key.dictionary.iter().map(|key| of_key.get(key).copied()).collect()
-        };
+        let column_of = ColumnOf::new(dense, &attributes.key.dictionary);
         let mut old = attributes.take_entries();
         let mut strings = Known::of(&attributes.string.dictionary);
         let mut jsons = Known::of(&attributes.json.dictionary);
         let mut order = Vec::new();
-        let mut n_of = vec![0; dense.0.len()];
         let ends = std::mem::take(&mut old.ends);
         taken.values.reserve(old.kind.len());
         taken.ends.reserve(ends.len());
         for row in 0..ends.len() {
             order.clear();
+            let mut n_letters = 0;
             let mut seen: u64 = 0;
             for entry in entries(&ends, row) {
-                let column = column_of[old.key.rows[entry] as usize].filter(|&column| {
-                    dense.keys()[column].kind == old.kind[entry] && seen >> column & 1 == 0
-                });
-                let Some(column) = column else {
+                let kind = old.kind[entry];
+                let column = column_of.get(old.key.rows[entry], kind);
+                if column == NO_COLUMN || seen >> column & 1 == 1 {
                     order.push(OTHER);
                     attributes.push_entry_of(&old, entry);
                     continue;
-                };
+                }
                 seen |= 1 << column;
+                let column = usize::from(column);
                 order.push(LETTERS[column]);
-                n_of[column] += 1;
+                n_letters = order.len();
                 let slot = old.slot[entry] as usize;
-                let texts = &mut taken.texts[column];
-                taken.values.push(match old.kind[entry] {
+                taken.values.push(match kind {
                     ValueKind::String => {
+                        let texts = &mut taken.texts[column];
                         strings.of_text(column, old.string.rows[slot], &attributes.string.dictionary, texts)
                     }
                     ValueKind::Json => {
+                        let texts = &mut taken.texts[column];
                         jsons.of_text(column, old.json.rows[slot], &attributes.json.dictionary, texts)
                     }
                     ValueKind::Int => old.int[slot] as u64,
@@ -210,21 +208,30 @@ impl DenseRows {
                     ValueKind::Empty => 0,
                 });
             }
-            let n_letters = order.iter().rposition(|&letter| letter != OTHER).map_or(0, |last| last + 1);
-            let letters = std::str::from_utf8(&order[..n_letters]).expect("invariant: letters are ASCII");
-            taken.order.push(letters);
+            taken.order.push_utf8(&order[..n_letters]).expect("invariant: letters are ASCII");
             taken.ends.push(taken.values.len() as u32);
             attributes.close_row();
         }
         attributes.number_slots();
-        for (column, (&n, texts)) in n_of.iter().zip(&taken.texts).enumerate() {
+        taken.read_orders();
+        for (column, (n, texts)) in taken.n_of_columns().into_iter().zip(&taken.texts).enumerate() {
             taken.are_own |= u64::from(are_own(texts, n)) << column;
         }
         // What was taken is not to be in memory twice.
         attributes.string.forget_unused();
         attributes.json.forget_unused();
-        taken.read_orders();
         taken
+    }
+
+    /// By column how many rows have a value.
+    fn n_of_columns(&self) -> Vec<usize> {
+        let mut n_of_orders = vec![0; self.columns.len()];
+        self.order.rows.iter().for_each(|&order| n_of_orders[order as usize] += 1);
+        let mut n_of = vec![0; self.texts.len()];
+        for (n, places) in n_of_orders.into_iter().zip(&self.columns) {
+            places.iter().for_each(|&place| n_of[usize::from(place)] += n);
+        }
+        n_of
     }
 
     /// Reads the orders that are new.
@@ -339,15 +346,9 @@ impl DenseRows {
     }
 
     /// The values of each column, and per row whether it has one.
-    pub fn by_column(&self, dense: &Dense) -> Vec<(Vec<u8>, Vec<u64>)> {
-        let mut n_of_orders = vec![0; self.columns.len()];
-        self.order.rows.iter().for_each(|&order| n_of_orders[order as usize] += 1);
-        let mut n_of = vec![0; dense.keys().len()];
-        for (n, places) in n_of_orders.into_iter().zip(&self.columns) {
-            places.iter().for_each(|&place| n_of[usize::from(place)] += n);
-        }
+    pub fn by_column(&self) -> Vec<(Vec<u8>, Vec<u64>)> {
         let column = |n| (vec![0; self.len()], Vec::with_capacity(n));
-        let mut columns: Vec<(Vec<u8>, Vec<u64>)> = n_of.into_iter().map(column).collect();
+        let mut columns: Vec<(Vec<u8>, Vec<u64>)> = self.n_of_columns().into_iter().map(column).collect();
         for row in 0..self.len() {
             for (place, value) in self.row(row) {
                 let column = &mut columns[place];
@@ -614,27 +615,60 @@ impl DenseTransfer {
     }
 }
 
+/// The columns of the keys of a dictionary.
+struct ColumnOf(Vec<[u8; N_KINDS]>);
+
+/// Stands for an attribute that is in no column.
+const NO_COLUMN: u8 = u8::MAX;
+
+impl ColumnOf {
+    fn new(dense: &Dense, keys: &Dictionary) -> Self {
+        let of_key: HashMap<&str, usize> = dense.0.iter().map(|one| one.key.as_str()).zip(0..).collect();
+        let of_kinds = |key| {
+            let mut of_kinds = [NO_COLUMN; N_KINDS];
+            if let Some(&column) = of_key.get(key) {
+                of_kinds[dense.0[column].kind as usize] = column as u8;
+            }
+            of_kinds
+        };
+        Self(keys.iter().map(of_kinds).collect())
+    }
+
+    /// The column of values of this kind under a key, or [`NO_COLUMN`].
+    #[inline]
+    fn get(&self, key: u32, kind: ValueKind) -> u8 {
+        self.0[key as usize][kind as usize]
+    }
+}
+
 /// Where the texts of all columns are in that of each.
 struct Known {
-    /// By text the column that it was put into first, and its position there.
-    first: Vec<Option<(usize, u32)>>,
+    /// By text the column that it was put into first, or [`NOT_PUT`], and its position there.
+    first: Vec<(u32, u32)>,
     /// The same of further columns: few texts are in more than one.
-    further: HashMap<(usize, u32), u32>,
+    further: HashMap<(u32, u32), u32>,
 }
+
+/// Stands for no column.
+const NOT_PUT: u32 = u32::MAX;
 
 impl Known {
     fn of(texts: &Dictionary) -> Self {
-        Self { first: vec![None; texts.len()], further: HashMap::new() }
+        Self { first: vec![(NOT_PUT, 0); texts.len()], further: HashMap::new() }
     }
 
     /// The position of a text in a column's dictionary, to which it is added if it is not there yet.
+    #[inline]
     fn of_text(&mut self, column: usize, position: u32, texts: &Dictionary, into: &mut Dictionary) -> u64 {
-        let mut add = || into.push_of(texts, position);
-        let place = match &mut self.first[position as usize] {
-            Some((other, place)) if *other == column => *place,
-            Some(_) => *self.further.entry((column, position)).or_insert_with(add),
-            first @ None => first.insert((column, add())).1,
-        };
-        place.into()
+        let column = column as u32;
+        let first = &mut self.first[position as usize];
+        if first.0 == column {
+            return first.1.into();
+        }
+        if first.0 == NOT_PUT {
+            *first = (column, into.push_of(texts, position));
+            return first.1.into();
+        }
+        (*self.further.entry((column, position)).or_insert_with(|| into.push_of(texts, position))).into()
     }
 }

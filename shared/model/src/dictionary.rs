@@ -113,6 +113,12 @@ impl Dictionary {
         (0..self.len() as u32).find(|&position| self.is(position, value.as_bytes()))
     }
 
+    /// The position of the first empty string.
+    pub fn empty(&self) -> Option<u32> {
+        let starts = [0].iter().chain(&self.ends);
+        starts.zip(&self.ends).position(|(start, end)| start == end).map(|position| position as u32)
+    }
+
     /// Whether the string at `position` is `value`.
     #[inline]
     pub fn is(&self, position: u32, value: &[u8]) -> bool {
@@ -187,6 +193,12 @@ impl Dictionary {
         assert!(u32::try_from(self.text.len()).is_ok(), "invariant: decoders bound a batch below 4 GiB");
         self.ends.extend(other.ends.iter().map(|end| start + end));
         first
+    }
+
+    /// Makes room for so many strings with so many bytes together, which [`Dictionary::intern`] will not find.
+    pub(crate) fn reserve(&mut self, n_strings: usize, n_bytes: usize) {
+        self.ends.reserve(n_strings);
+        self.text.reserve(n_bytes);
     }
 
     /// Becomes a new one, which has room for what was in it.
@@ -344,6 +356,7 @@ mod tests {
             (dictionary.find(""), dictionary.find("é"), dictionary.find("b")),
             (Some(1), Some(2), None)
         );
+        assert_eq!((dictionary.empty(), Dictionary::default().empty()), (Some(1), None));
         assert_eq!((0..4).map(|position| dictionary.len_of(position)).collect::<Vec<_>>(), [1, 0, 2, 3]);
         assert!(Dictionary::of_utf8(text, vec![1, 2, 6]).is_none(), "cut within a character");
         assert!(Dictionary::of_utf8(b"a\xff".to_vec(), vec![1, 2]).is_none());

@@ -1,7 +1,10 @@
 //! Which attributes have a column of their own.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 
 use super::{Dense, DenseKey, MAX_DENSE};
 use crate::columns::{AttributeColumns, N_KINDS, ValueKind};
@@ -17,7 +20,7 @@ const MAX_KEY_BYTES: usize = 128;
 pub struct Choice {
     n_rows: u64,
     /// By key how many values there are of each kind.
-    n_values: HashMap<String, [u64; N_KINDS]>,
+    n_values: HashMap<String, [u64; N_KINDS], RandomState>,
 }
 
 impl Choice {
@@ -31,13 +34,13 @@ impl Choice {
     /// Counts the attributes of these rows.
     pub fn count(&mut self, attributes: &AttributeColumns) {
         self.n_rows += attributes.ends.len() as u64;
-        let mut of_keys = vec![[0; N_KINDS]; attributes.key.dictionary.len()];
+        let mut of_keys = vec![[0_u32; N_KINDS]; attributes.key.dictionary.len()];
         for (&key, &kind) in attributes.key.rows.iter().zip(&attributes.kind) {
             of_keys[key as usize][kind as usize] += 1;
         }
         for (key, of_key) in attributes.key.dictionary.iter().zip(of_keys) {
             let n_values = self.of_key(key);
-            n_values.iter_mut().zip(of_key).for_each(|(all, n): (&mut u64, u64)| *all += n);
+            n_values.iter_mut().zip(of_key).for_each(|(all, n): (&mut u64, u32)| *all += u64::from(n));
         }
     }
 
@@ -50,10 +53,7 @@ impl Choice {
     }
 
     fn of_key(&mut self, key: &str) -> &mut [u64; N_KINDS] {
-        if !self.n_values.contains_key(key) {
-            self.n_values.insert(key.to_owned(), [0; N_KINDS]);
-        }
-        self.n_values.get_mut(key).expect("invariant: it was added")
+        self.n_values.entry_ref(key).or_insert([0; N_KINDS])
     }
 
     /// The attributes that are worth a column, those in `wanted` before others if any row has them. The same of what

@@ -49,7 +49,7 @@ proptest! {
         let dense = Choice::of(&whole).choose(&[]);
         let mut rest = whole.clone();
         let apart = DenseRows::split(&mut rest, &dense);
-        let in_columns = apart.by_column(&dense);
+        let in_columns = apart.by_column();
         prop_assert!(in_columns.iter().all(|(is_there, _)| is_there.len() == rows.len()));
         apart.join(&dense, &mut rest).expect("of one batch");
         assert_same(&rest, &whole);

@@ -3,7 +3,7 @@
 use model::columns::{AttributeColumns, ValueKind};
 use model::dictionary::DictColumn;
 
-use super::parquet::read::Pages;
+use super::parquet::read::{Pages, ends_of_levels};
 use super::parquet::write::{Chunk, ChunkWriter, Levels};
 use super::parquet::{Invalid, hybrid};
 
@@ -13,44 +13,12 @@ pub(super) fn wide(numbers: &[u32]) -> Vec<i64> {
 
 /// A text column whose empty texts are nulls.
 pub(super) fn nullable(w: &mut ChunkWriter, text: &DictColumn) -> Chunk {
-    nullable_in(w, text, &[], text.rows.len(), |_| true, 1)
-}
-
-/// A text column whose empty texts are nulls, in a list with these repetition levels.
-/// `holds` tells of each level whether it is an entry of a list; `deepest` is the level of a text that is there.
-fn nullable_in(
-    w: &mut ChunkWriter,
-    text: &DictColumn,
-    repetition: &[u8],
-    n_levels: usize,
-    holds: impl Fn(usize) -> bool,
-    deepest: u8,
-) -> Chunk {
-    // Distinct strings have the empty one at most once.
-    let empty = text.dictionary.find("");
-    let mut rows = text.rows.iter();
-    let definition: Vec<u8> = (0..n_levels)
-        .map(|level| {
-            if !holds(level) {
-                return deepest - 2;
-            }
-            let position = *rows.next().expect("invariant: as many texts as entries");
-            deepest - u8::from(Some(position) == empty)
-        })
-        .collect();
-    let levels =
-        Levels { repetition, definition: &definition, definition_width: bits(deepest), count: n_levels };
-    match empty {
-        None => w.strings(levels, &text.dictionary, &text.rows),
-        Some(empty) => {
-            let present: Vec<u32> = text.rows.iter().copied().filter(|&position| position != empty).collect();
-            w.strings(levels, &text.dictionary, &present)
-        }
-    }
-}
-
-fn bits(level: u8) -> u8 {
-    (8 - level.leading_zeros()) as u8
+    let Some(empty) = text.dictionary.empty() else {
+        return w.strings(optional(&vec![1; text.len()]), &text.dictionary, &text.rows);
+    };
+    let definition: Vec<u8> = text.rows.iter().map(|&position| u8::from(position != empty)).collect();
+    let present: Vec<u32> = text.rows.iter().copied().filter(|&position| position != empty).collect();
+    w.strings(optional(&definition), &text.dictionary, &present)
 }
 
 /// Ids of which zeros are nulls.
@@ -114,7 +82,25 @@ impl ListLevels {
     }
 
     pub(super) fn nullable(&self, w: &mut ChunkWriter, text: &DictColumn) -> Chunk {
-        nullable_in(w, text, &self.repetition, self.holds.len(), |level| self.holds[level], 2)
+        // No position is as large.
+        let empty = text.dictionary.empty().unwrap_or(u32::MAX);
+        let mut rows = text.rows.iter();
+        let level = |&holds: &bool| {
+            if !holds {
+                return 0;
+            }
+            let position = *rows.next().expect("invariant: as many texts as entries");
+            1 + u8::from(position != empty)
+        };
+        let definition: Vec<u8> = self.holds.iter().map(level).collect();
+        let present: Vec<u32> = text.rows.iter().copied().filter(|&position| position != empty).collect();
+        let levels = Levels {
+            repetition: &self.repetition,
+            definition: &definition,
+            definition_width: 2,
+            count: definition.len(),
+        };
+        w.strings(levels, &text.dictionary, &present)
     }
 }
 
@@ -155,8 +141,11 @@ pub(super) fn write_attributes(w: &mut ChunkWriter, attributes: &AttributeColumn
 }
 
 pub(super) fn narrow(pages: &Pages) -> Result<Vec<u32>, Invalid> {
-    let number = |number| u32::try_from(number).map_err(|_| Invalid("count is out of range"));
-    pages.i64s()?.into_iter().map(number).collect()
+    let numbers = pages.i64s()?;
+    // All bits that some number has.
+    let bits = numbers.iter().fold(0, |bits, &number| bits | number);
+    u32::try_from(bits).map_err(|_| Invalid("count is out of range"))?;
+    Ok(numbers.into_iter().map(|number| number as u32).collect())
 }
 
 /// A text column whose nulls are empty texts; levels below `deepest - 1` are empty lists and no entries.
@@ -179,17 +168,11 @@ pub(super) fn read_nullable(pages: &Pages, deepest: u8) -> Result<DictColumn, In
     Ok(DictColumn { dictionary, rows })
 }
 
-/// The ends of the lists that these levels describe.
-pub(super) fn read_ends(pages: &Pages, n_rows: usize) -> Result<Vec<u32>, Invalid> {
-    let mut ends: Vec<u32> = Vec::with_capacity(n_rows);
-    let mut n_entries = 0;
-    for (&repetition, &definition) in pages.repetition.iter().zip(&pages.definition) {
-        if repetition == 0 {
-            ends.push(n_entries);
-        }
-        let end = ends.last_mut().ok_or(Invalid("first level continues a list"))?;
-        n_entries += u32::from(definition > 0);
-        *end = n_entries;
+/// The ends of the lists of a column, one a row.
+pub(super) fn read_ends(pages: &mut Pages, n_rows: usize) -> Result<Vec<u32>, Invalid> {
+    let mut ends = std::mem::take(&mut pages.ends);
+    if ends.is_empty() {
+        ends = ends_of_levels(&pages.repetition, Some(&pages.definition))?;
     }
     if ends.len() == n_rows { Ok(ends) } else { Err(Invalid("lists differ in number from rows")) }
 }
@@ -211,12 +194,9 @@ pub(super) fn read_attributes(
     first_column: usize,
     n_rows: usize,
 ) -> Result<(), Invalid> {
-    // Which levels are entries of a list: those above 0.
-    let mut levels: Vec<u8> = Vec::new();
-    if let Some(pages) = read(first_column)? {
-        attributes.ends = read_ends(&pages, n_rows)?;
+    if let Some(mut pages) = read(first_column)? {
+        attributes.ends = read_ends(&mut pages, n_rows)?;
         (attributes.key.dictionary, attributes.key.rows) = pages.strings()?;
-        levels = pages.definition;
         attributes.kind = vec![ValueKind::Empty; attributes.key.len()];
     }
     let typed = [
@@ -253,11 +233,7 @@ pub(super) fn read_attributes(
         if n_values != pages.n_values() {
             return Err(Invalid("column has another number of values"));
         }
-        if pages.has_slots() {
-            place_kind_sparsely(&pages, kind, &levels, &mut attributes.kind)?;
-        } else {
-            place_kind(&pages, kind, &mut attributes.kind)?;
-        }
+        place_kind(&pages, kind, &mut attributes.kind)?;
         n_of_kinds.push((kind, n_values));
     }
     let mut n_of = [0; ValueKind::Json as usize + 1];
@@ -269,33 +245,10 @@ pub(super) fn read_attributes(
     Ok(())
 }
 
-/// As [`place_kind`], where few levels are entries.
-fn place_kind_sparsely(
-    pages: &Pages,
-    kind: ValueKind,
-    levels: &[u8],
-    kinds: &mut [ValueKind],
-) -> Result<(), Invalid> {
-    if pages.n_values() == 0 {
-        return Ok(());
-    }
-    let entries = (0..levels.len()).filter(|&at| levels[at] > 0);
-    if levels.iter().rposition(|&level| level > 0).is_some_and(|last| last >= pages.n_levels()) {
-        return Err(Invalid("column has another number of entries than there are keys"));
-    }
-    let mut slots = pages.slots()?;
-    for (place, entry) in kinds.iter_mut().zip(entries) {
-        if slots.of(entry).is_some() {
-            *place = kind;
-        }
-    }
-    Ok(())
-}
-
 /// Notes which entries have a value in this column.
 fn place_kind(pages: &Pages, kind: ValueKind, kinds: &mut [ValueKind]) -> Result<(), Invalid> {
     let levels = &pages.definition;
-    if levels.iter().filter(|&&level| level > 0).count() != kinds.len() {
+    if levels.len() - hybrid::n_of(levels, 0) != kinds.len() {
         return Err(Invalid("column has another number of entries than there are keys"));
     }
     if pages.n_values() == 0 {

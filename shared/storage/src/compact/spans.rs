@@ -187,20 +187,21 @@ async fn decode(job: Job<'_>, fresh: &[(&IndexedFile, ChunkTable)]) -> Result<Ve
 /// Brings batches together, which are then sorted at once, but for those with large rows, of which few are to be moved at
 /// once.
 fn together(batches: Vec<SpanColumns>) -> Vec<SpanColumns> {
-    let mut runs: Vec<SpanColumns> = Vec::new();
-    let mut open = SpanColumns::default();
+    let (mut runs, mut open, mut open_bytes) = (Vec::new(), Vec::new(), 0);
     for batch in batches {
         let n_bytes = batch.memory_bytes();
         if n_bytes > batch.len() * LARGE_ROW_BYTES {
             runs.push(batch);
             continue;
         }
-        if open.memory_bytes() + n_bytes > RUN_BYTES {
-            runs.push(std::mem::take(&mut open));
+        if open_bytes + n_bytes > RUN_BYTES {
+            runs.push(SpanColumns::concat(std::mem::take(&mut open)));
+            open_bytes = 0;
         }
-        open.append(batch);
+        open_bytes += n_bytes;
+        open.push(batch);
     }
-    runs.push(open);
+    runs.push(SpanColumns::concat(open));
     runs.retain(|run| !run.is_empty());
     runs
 }

@@ -128,6 +128,13 @@ pub fn read_levels(bytes: &[u8], width: u8, count: usize, levels: &mut Vec<u8>) 
     read_with(bytes, width, count, levels, |value| value as u8, unpack_levels)
 }
 
+/// How many of the levels are `value`.
+pub fn n_of(levels: &[u8], value: u8) -> usize {
+    // Counted in bytes, which takes a few instructions for many levels.
+    let of_few = |few: &[u8]| few.iter().fold(0_u8, |n, &level| n.wrapping_add(u8::from(level == value)));
+    levels.chunks(u8::MAX.into()).map(|few| usize::from(of_few(few))).sum()
+}
+
 /// The value of a section of `count` values that is one run.
 pub fn constant(bytes: &[u8], width: u8, count: usize) -> Option<u32> {
     let mut rest = bytes;
@@ -258,9 +265,8 @@ pub fn levels_in(
     let Some(packed) = packed(section, width, count) else {
         let mut levels = Vec::new();
         read_levels(section, width, count, &mut levels)?;
-        let n_of = |levels: &[u8]| levels.iter().filter(|&&level| level == value).count();
-        let before = n_of(levels.get(..range.start).ok_or(Invalid("column has too few levels"))?);
-        let all = n_of(&levels);
+        let before = n_of(levels.get(..range.start).ok_or(Invalid("column has too few levels"))?, value);
+        let all = n_of(&levels, value);
         return Ok((levels[range].to_vec(), before, all));
     };
     let level = |at: usize| level_in_packed(packed, width, at);
@@ -354,10 +360,15 @@ fn read_with<T: Clone>(
 /// Levels of one or two bits.
 fn unpack_levels(packed: &[u8], width: u8, n: usize, levels: &mut Vec<u8>) {
     let start = levels.len();
+    let per_byte = 8 / usize::from(width);
+    levels.resize(start + packed.len() * per_byte, 0);
+    let unpacked = &mut levels[start..];
     if width == 1 {
-        levels.extend(packed.iter().flat_map(|&byte| unpack_ones(byte)));
+        let places = unpacked.as_chunks_mut().0.iter_mut();
+        places.zip(packed).for_each(|(place, &byte)| *place = unpack_ones(byte));
     } else {
-        levels.extend(packed.iter().flat_map(|&byte| unpack_twos(byte)));
+        let places = unpacked.as_chunks_mut().0.iter_mut();
+        places.zip(packed).for_each(|(place, &byte)| *place = unpack_twos(byte));
     }
     levels.truncate(start + n);
 }

@@ -199,7 +199,7 @@ impl<'a> ChunkReader<'a> {
         } else if is_full {
             count
         } else {
-            definition.iter().filter(|&&level| level == max_definition).count()
+            hybrid::n_of(&definition, max_definition)
         };
         Ok(Pages {
             dictionary: Vec::new(),
@@ -254,7 +254,7 @@ impl ChunkReader<'_> {
         };
         let n_values = match max_definition {
             0 => levels.len(),
-            max => definition.iter().filter(|&&level| level == max).count(),
+            max => hybrid::n_of(&definition, max),
         };
         Ok(Pages {
             dictionary: dictionary.unwrap_or_default(),
@@ -280,8 +280,16 @@ fn level_width(max: u8) -> u8 {
 }
 
 /// The ends of lists from levels; without definition levels every level is an entry.
-fn ends_of_levels(repetition: &[u8], definition: Option<&[u8]>) -> Result<Vec<u32>, Invalid> {
-    let mut ends: Vec<u32> = Vec::new();
+///
+/// # Errors
+/// The first level is not that of a new list.
+pub fn ends_of_levels(repetition: &[u8], definition: Option<&[u8]>) -> Result<Vec<u32>, Invalid> {
+    let n_lists = hybrid::n_of(repetition, 0);
+    let is_empty = |definition: &[u8]| hybrid::n_of(definition, 0) == definition.len();
+    if n_lists == repetition.len() && definition.is_some_and(is_empty) {
+        return Ok(vec![0; n_lists]);
+    }
+    let mut ends: Vec<u32> = Vec::with_capacity(n_lists);
     let mut n_entries = 0;
     for (at, &level) in repetition.iter().enumerate() {
         if level == 0 {
@@ -307,7 +315,8 @@ fn read_levels(section: &[u8], max: u8, count: usize) -> Result<Vec<u8>, Invalid
     let mut levels = Vec::new();
     if max > 0 {
         hybrid::read_levels(section, level_width(max), count, &mut levels)?;
-        if levels.iter().any(|&level| level > max) {
+        // The greatest of all, because that takes a few instructions for many levels.
+        if levels.iter().fold(0, |deepest, &level| deepest.max(level)) > max {
             return Err(Invalid("level is too deep"));
         }
     }
@@ -389,7 +398,7 @@ impl Slots<'_> {
                 hybrid::level_in_packed(packed, *width, level) == self.max
             }
             SlotLevels::Read(levels) => {
-                self.n += levels[passed].iter().filter(|&&level| level == self.max).count();
+                self.n += hybrid::n_of(&levels[passed], self.max);
                 levels[level] == self.max
             }
         };
@@ -484,7 +493,8 @@ impl Pages {
         let mut values = self.values();
         let width = take(&mut values, 1)?[0];
         let positions = self.packed_positions(values, width)?;
-        if positions.iter().any(|&position| position as usize >= self.n_distinct) {
+        let greatest = positions.iter().fold(0, |greatest, &position| greatest.max(position));
+        if !positions.is_empty() && greatest as usize >= self.n_distinct {
             return Err(Invalid("position is outside of the dictionary"));
         }
         Ok(positions)
@@ -608,11 +618,6 @@ impl Pages {
         }
         let dictionary = plain_strings(self.values(), self.n_values)?;
         Ok((dictionary, (0..self.n_values as u32).collect()))
-    }
-
-    /// Whether definition levels were left for [`Pages::slots`].
-    pub fn has_slots(&self) -> bool {
-        self.definition.is_empty() && self.max_definition > 0 && !self.definition_section.is_empty()
     }
 
     /// Values of a fixed length.

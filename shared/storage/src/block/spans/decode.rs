@@ -89,11 +89,11 @@ fn decode_some(
         if let Some(rows) = rows {
             return chunk.pages_of_rows(leaf.max_repetition, leaf.max_definition, rows.clone()).map(Some);
         }
-        // Typed values of attributes repeat as their keys do, and most rows have none if there are columns of their own.
-        let repetition = match (column::ATTRIBUTE_VALUES.contains(&column), table.dense.keys().is_empty()) {
-            (false, _) => Repetition::Read,
-            (true, true) => Repetition::Skip,
-            (true, false) => Repetition::Slots,
+        let repetition = match column {
+            column::ATTRIBUTE_KEY | column::EVENT_TIME | column::LINK_TRACE_ID => Repetition::Ends,
+            // Typed values of attributes repeat as their keys do.
+            _ if column::ATTRIBUTE_VALUES.contains(&column) => Repetition::Skip,
+            _ => Repetition::Read,
         };
         chunk.pages(leaf.max_repetition, leaf.max_definition, repetition).map(Some)
     };
@@ -203,16 +203,19 @@ fn place_parents(pages: &Pages, columns: &mut SpanColumns) -> Result<(), Invalid
 
 fn read_events(columns: &mut SpanColumns, read: &ReadColumn<'_>, n_rows: usize) -> Result<(), Invalid> {
     let events = &mut columns.events;
-    if let Some(pages) = read(column::EVENT_TIME)? {
-        events.ends = read_ends(&pages, n_rows)?;
+    if let Some(mut pages) = read(column::EVENT_TIME)? {
+        events.ends = read_ends(&mut pages, n_rows)?;
         events.time_ns = pages.i64s()?;
+        if events.time_ns.is_empty() && events.ends.last().is_none_or(|&end| end == 0) {
+            return Ok(());
+        }
     }
     if let Some(pages) = read(column::EVENT_NAME)? {
         (events.name.dictionary, events.name.rows) = pages.strings()?;
     }
-    if let Some(pages) = read(column::EVENT_ATTRIBUTES)? {
+    if let Some(mut pages) = read(column::EVENT_ATTRIBUTES)? {
         // A reader that wants only the attributes still needs to know whose they are.
-        events.ends = read_ends(&pages, n_rows)?;
+        events.ends = read_ends(&mut pages, n_rows)?;
         events.attributes = read_nullable(&pages, 2)?;
     }
     if let Some(pages) = read(column::EVENT_DROPPED)? {
@@ -234,9 +237,12 @@ fn read_events(columns: &mut SpanColumns, read: &ReadColumn<'_>, n_rows: usize) 
 
 fn read_links(columns: &mut SpanColumns, read: &ReadColumn<'_>, n_rows: usize) -> Result<(), Invalid> {
     let links = &mut columns.links;
-    if let Some(pages) = read(column::LINK_TRACE_ID)? {
-        links.ends = read_ends(&pages, n_rows)?;
+    if let Some(mut pages) = read(column::LINK_TRACE_ID)? {
+        links.ends = read_ends(&mut pages, n_rows)?;
         links.trace_id = pages.ids()?.into_iter().map(TraceId).collect();
+        if links.trace_id.is_empty() && links.ends.last().is_none_or(|&end| end == 0) {
+            return Ok(());
+        }
     }
     if let Some(pages) = read(column::LINK_SPAN_ID)? {
         links.span_id = pages.ids()?.into_iter().map(SpanId).collect();

@@ -105,7 +105,7 @@ pub(super) fn write(w: &mut ChunkWriter, rows: &DenseRows, dense: &Dense, chunks
         return;
     }
     chunks.push(nullable(w, rows.order()));
-    let columns = rows.by_column(dense).into_iter().zip(dense.keys()).zip(rows.texts());
+    let columns = rows.by_column().into_iter().zip(dense.keys()).zip(rows.texts());
     for (((is_there, values), one), texts) in columns {
         let levels = optional(&is_there);
         chunks.push(match one.kind {

@@ -346,13 +346,26 @@ impl SpanRun {
             let row = row as usize;
             (columns.trace_id[row], columns.start_ns[row], columns.span_id[row])
         };
-        let mut keyed: Vec<(u64, u32)> = hashes.iter().copied().zip(0..).collect();
-        if !keyed.is_sorted_by_key(|&(hash, row)| (hash, key(row))) {
-            // By hashes first, which lie side by side: spans of a trace are few.
+        let full_key = |row: u32| (hashes[row as usize], key(row));
+        let mut order: Vec<u32> = (0..columns.len() as u32).collect();
+        if !order.is_sorted_by_key(|&row| full_key(row)) {
+            // By the upper half of hashes first, which lie side by side with their rows: spans of a trace are few.
+            let mut keyed: Vec<u64> =
+                hashes.iter().zip(&order).map(|(hash, &row)| hash >> 32 << 32 | u64::from(row)).collect();
             keyed.sort_unstable();
-            keyed.chunk_by_mut(|a, b| a.0 == b.0).for_each(|alike| alike.sort_by_key(|&(_, row)| key(row)));
+            order.clear();
+            order.extend(keyed.iter().map(|keyed| *keyed as u32));
+            let half = |row: u32| hashes[row as usize] >> 32;
+            for alike in order.chunk_by_mut(|&a, &b| half(a) == half(b)) {
+                let trace = |row: u32| columns.trace_id[row as usize];
+                let first = trace(alike[0]);
+                if alike.iter().all(|&row| trace(row) == first) {
+                    alike.sort_by_key(|&row| (columns.start_ns[row as usize], columns.span_id[row as usize]));
+                } else {
+                    alike.sort_by_key(|&row| full_key(row));
+                }
+            }
         }
-        let order: Vec<u32> = keyed.into_iter().map(|(_, row)| row).collect();
         let row_bytes = (columns.memory_bytes() + dense.memory_bytes()) / columns.len().max(1);
         Self { columns, dense, hashes, order, next: 0, row_bytes }
     }
