@@ -16,7 +16,7 @@ pub use choice::Choice;
 use crate::columns::{AttributeColumns, N_KINDS, ValueKind, entries};
 use crate::dictionary::{DictColumn, Dictionary};
 use crate::hash::hash_value;
-use crate::transfer::{Grouped, Pick, Positions};
+use crate::transfer::{Picks, Positions};
 
 /// What stands for the columns of a file, one each.
 const LETTERS: &[u8; MAX_DENSE] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
@@ -423,10 +423,9 @@ impl DenseRows {
     }
 
     /// Appends rows of other batches with the same columns, each of which has a transfer that knows its texts.
-    pub fn extend_from(&mut self, batches: &[&Self], picks: &[Pick], transfers: &mut [DenseTransfer]) {
-        let grouped = Grouped::of(picks, batches.len());
-        let is_one_batch = grouped.batches().count() == 1;
-        // Batch by batch first, as `Grouped` says.
+    pub fn extend_from(&mut self, batches: &[&Self], picks: &Picks<'_>, transfers: &mut [DenseTransfer]) {
+        let is_one_batch = picks.batches().count() == 1;
+        // Batch by batch first, as `Picks` says.
         let mut moved = MovedRows::default();
         if is_one_batch {
             // These are in their order then.
@@ -434,14 +433,14 @@ impl DenseRows {
             moved.ends = std::mem::take(&mut self.ends);
             moved.values = std::mem::take(&mut self.values);
         }
-        for (batch, rows) in grouped.batches() {
+        for (batch, rows) in picks.batches() {
             self.move_rows(batches[batch], rows, &mut transfers[batch], &mut moved);
         }
         if is_one_batch {
             (self.order.rows, self.ends, self.values) = (moved.orders, moved.ends, moved.values);
         } else {
             self.values.reserve(moved.values.len());
-            for place in grouped.places() {
+            for place in picks.places() {
                 self.order.rows.push(moved.orders[place]);
                 self.values.extend_from_slice(&moved.values[entries(&moved.ends, place)]);
                 self.ends.push(self.values.len() as u32);

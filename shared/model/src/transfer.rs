@@ -9,11 +9,10 @@ mod logs;
 mod picks;
 
 pub use logs::LogTransfer;
-pub use picks::Pick;
+pub use picks::{Pick, Picks};
 
 use std::ops::Range;
 
-pub(crate) use picks::Grouped;
 use picks::Texts;
 
 use crate::columns::{AttributeColumns, N_KINDS, OriginColumns, ValueKind};
@@ -181,20 +180,19 @@ impl AttributeTransfer {
 
 impl SpanColumns {
     /// Appends rows of other batches, each of which has a transfer that knows its texts.
-    pub fn extend_from(&mut self, batches: &[&Self], picks: &[Pick], transfers: &mut [SpanTransfer]) {
-        let grouped = Grouped::of(picks, batches.len());
-        grouped.gather(batches, |from| &from.trace_id, &mut self.trace_id);
-        grouped.gather(batches, |from| &from.span_id, &mut self.span_id);
-        grouped.gather(batches, |from| &from.parent_span_id, &mut self.parent_span_id);
-        grouped.gather(batches, |from| &from.flags, &mut self.flags);
-        grouped.gather(batches, |from| &from.kind, &mut self.kind);
-        grouped.gather(batches, |from| &from.start_ns, &mut self.start_ns);
-        grouped.gather(batches, |from| &from.duration_ns, &mut self.duration_ns);
-        grouped.gather(batches, |from| &from.status_code, &mut self.status_code);
-        grouped.gather(batches, |from| &from.dropped_attributes_count, &mut self.dropped_attributes_count);
-        grouped.gather(batches, |from| &from.dropped_events_count, &mut self.dropped_events_count);
-        grouped.gather(batches, |from| &from.dropped_links_count, &mut self.dropped_links_count);
-        let (origins, mut texts) = (&mut self.origins, Texts { batches, picks: &grouped, transfers });
+    pub fn extend_from(&mut self, batches: &[&Self], picks: &Picks<'_>, transfers: &mut [SpanTransfer]) {
+        picks.gather(batches, |from| &from.trace_id, &mut self.trace_id);
+        picks.gather(batches, |from| &from.span_id, &mut self.span_id);
+        picks.gather(batches, |from| &from.parent_span_id, &mut self.parent_span_id);
+        picks.gather(batches, |from| &from.flags, &mut self.flags);
+        picks.gather(batches, |from| &from.kind, &mut self.kind);
+        picks.gather(batches, |from| &from.start_ns, &mut self.start_ns);
+        picks.gather(batches, |from| &from.duration_ns, &mut self.duration_ns);
+        picks.gather(batches, |from| &from.status_code, &mut self.status_code);
+        picks.gather(batches, |from| &from.dropped_attributes_count, &mut self.dropped_attributes_count);
+        picks.gather(batches, |from| &from.dropped_events_count, &mut self.dropped_events_count);
+        picks.gather(batches, |from| &from.dropped_links_count, &mut self.dropped_links_count);
+        let (origins, mut texts) = (&mut self.origins, Texts { batches, picks, transfers });
         texts.gather(|from| &from.trace_state, |known| &mut known.trace_state, &mut self.trace_state);
         texts.gather(|from| &from.name, |known| &mut known.name, &mut self.name);
         texts.gather(
@@ -232,7 +230,7 @@ impl SpanColumns {
             transfer.attributes.begin(&from.attributes, &self.attributes);
         }
         let mut next = self.attributes.n_of_kinds();
-        for pick in picks {
+        for pick in picks.in_order {
             let (batch, row) = (pick.batch as usize, pick.row as usize);
             let (from, known) = (batches[batch], &mut transfers[batch]);
             known.attributes.push_row(&from.attributes, row, &mut self.attributes, &mut next);
@@ -346,7 +344,7 @@ mod tests {
         let picks: Vec<Pick> = (0..4).flat_map(|row| [0, 1].map(|batch| Pick { batch, row })).collect();
         for round in 0..4 {
             for picks in picks.chunks(3) {
-                filled.extend_from(&sources.each_ref(), picks, &mut transfers);
+                filled.extend_from(&sources.each_ref(), &Picks::of(picks, 2), &mut transfers);
             }
             for (at, span) in filled.iter().enumerate() {
                 assert!(span.same_as(sources[at % 2].span(at / 2)), "row {at}");

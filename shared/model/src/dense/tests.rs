@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::columns::Value;
+use crate::transfer::Pick;
 
 const KEYS: [&str; 6] = ["a", "b", "B", "c.d", "c_d", "e"];
 const TEXTS: [&str; 4] = ["", "x", "[1]", "longer than a word"];
@@ -80,7 +81,7 @@ proptest! {
             let picks: Vec<Pick> =
                 picks.iter().zip([0, 1, 1].into_iter().cycle()).map(|(pick, batch)| Pick { batch, row: row_of(pick) }).collect();
             for picks in picks.chunks(7) {
-                into.extend_from(&batches, picks, &mut transfers);
+                into.extend_from(&batches, &Picks::of(picks, 2), &mut transfers);
             }
             for (at, pick) in picks.iter().enumerate() {
                 prop_assert!(into.is_same(at, &from, pick.row as usize), "round {}, row {}", round, at);

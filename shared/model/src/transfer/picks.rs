@@ -17,7 +17,9 @@ pub struct Pick {
 /// side, and then put in order where it is small enough to stay near. Looked up row by row, each would be a wait for
 /// memory.
 #[derive(Debug)]
-pub(crate) struct Grouped {
+pub struct Picks<'p> {
+    /// The picks, in the order of the rows that are filled.
+    pub(super) in_order: &'p [Pick],
     /// The batches that are picked from, each with the end of its rows in `rows`.
     batches: Vec<(usize, usize)>,
     /// Rows by batch, in the order in which they were picked.
@@ -26,8 +28,9 @@ pub(crate) struct Grouped {
     places: Vec<u32>,
 }
 
-impl Grouped {
-    pub(crate) fn of(picks: &[Pick], n_batches: usize) -> Self {
+impl<'p> Picks<'p> {
+    /// These picks from so many batches.
+    pub fn of(picks: &'p [Pick], n_batches: usize) -> Self {
         let mut next = vec![0; n_batches];
         for pick in picks {
             next[pick.batch as usize] += 1;
@@ -48,7 +51,7 @@ impl Grouped {
             places.push(*next);
             *next += 1;
         }
-        Self { batches, rows, places }
+        Self { in_order: picks, batches, rows, places }
     }
 
     /// The batches that are picked from, and the rows of each.
@@ -61,7 +64,7 @@ impl Grouped {
         })
     }
 
-    /// Per pick its place among the rows of [`Grouped::batches`], one batch behind the other.
+    /// Per pick its place among the rows of [`Picks::batches`], one batch behind the other.
     pub(crate) fn places(&self) -> impl ExactSizeIterator<Item = usize> {
         self.places.iter().map(|&place| place as usize)
     }
@@ -90,7 +93,7 @@ impl Grouped {
 /// The rows that are moved, and what is known of the batches in which they are.
 pub(super) struct Texts<'a, 't> {
     pub(super) batches: &'a [&'a SpanColumns],
-    pub(super) picks: &'t Grouped,
+    pub(super) picks: &'t Picks<'t>,
     pub(super) transfers: &'t mut [SpanTransfer],
 }
 

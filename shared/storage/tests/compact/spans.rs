@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use model::columns::Value;
 use model::search::{Condition, TraceSearch};
 use model::spans::{EventView, LinkView, SpanFields};
-use model::transfer::{Pick, SpanTransfer};
+use model::transfer::{Pick, Picks, SpanTransfer};
 use model::{Signal, SpanColumns, SpanId, TimeRange, TraceId};
 use storage::Store;
 use storage::compact::Settings;
@@ -282,7 +282,7 @@ fn what_reaches_over_days_is_split_among_them() {
         for _ in 0..5 {
             let later = batch(&mut Random(columns.len() as u64), FIRST_HOUR + 30, 1);
             let picks: Vec<Pick> = (0..later.len() as u32).map(|row| Pick { batch: 0, row }).collect();
-            columns.extend_from(&[&later], &picks, &mut [SpanTransfer::default()]);
+            columns.extend_from(&[&later], &Picks::of(&picks, 1), &mut [SpanTransfer::default()]);
         }
         write(&writer, &columns).await;
         let before = answers(&store).await.expect("memory");

@@ -24,7 +24,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use model::dense::{Dense, DenseRows, DenseTransfer};
-use model::transfer::{Pick, SpanTransfer};
+use model::transfer::{Pick, Picks, SpanTransfer};
 use model::{SpanColumns, SpanId, TraceId};
 
 use super::search::{self, Block, Collector};
@@ -516,8 +516,9 @@ impl SpanMerge {
                 Input::Starved | Input::Ended => (&none.0, &none.1),
             })
             .unzip();
-        writer.columns.extend_from(&columns, &self.picks, &mut self.transfers.0);
-        writer.dense_rows.extend_from(&dense, &self.picks, &mut self.transfers.1);
+        let picks = Picks::of(&self.picks, columns.len());
+        writer.columns.extend_from(&columns, &picks, &mut self.transfers.0);
+        writer.dense_rows.extend_from(&dense, &picks, &mut self.transfers.1);
         writer.is_large = writer.held_bytes() - writer.kept_bytes >= UNIT_MEMORY_BYTES;
         self.picks.clear();
         self.picked_bytes = 0;
