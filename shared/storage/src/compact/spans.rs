@@ -91,13 +91,13 @@ pub(super) async fn merge(job: Job<'_>, room: &mut SpanRoom) -> Result<Merged> {
 }
 
 /// Whether the inputs are what a merge of them would give: merged files whose traces follow each other, all but one of full
-/// length.
+/// length. Those of the first merge would become smaller.
 fn is_one_run(job: Job<'_>) -> Result<bool> {
     let mut hashes = Vec::with_capacity(job.inputs.len());
     let mut n_short = 0;
     for input in job.inputs {
         let summary = input.summary()?;
-        let is_merged = matches!(summary.places(), Ok(Places::Merged(_)));
+        let is_merged = input.key.level > 1 && matches!(summary.places(), Ok(Places::Merged(_)));
         if !is_merged || summary.size > job.target_bytes.saturating_add(FOOTER_BYTES) {
             return Ok(false);
         }
@@ -227,7 +227,10 @@ async fn merge_into(
         held.note(input, run.memory_bytes());
         merge.feed(input, Some(run));
     }
-    let zstd_level = if job.level == 1 { FIRST_ZSTD_LEVEL } else { Job::zstd_level(window) };
+    let zstd_level = match window {
+        Window::Hour(_) if job.level == 1 => FIRST_ZSTD_LEVEL,
+        window => Job::zstd_level(window),
+    };
     let new_writer = || SpanWriter::new(zstd_level, dense.clone());
     let mut writer = new_writer().with_room(std::mem::take(room), file_bytes);
     loop {

@@ -233,13 +233,13 @@ fn a_run_of_full_files_comes_into_its_day_as_it_is() {
     wait(async {
         let store = memory();
         let writer = Writer::new(store.clone());
-        for request in 0..3 {
+        for request in 0..4 {
             let mut columns = SpanColumns::default();
-            for number in 0..3_000 {
+            for number in 0..2_100 {
                 let origin = columns.origins.intern_resource("service", "{}", "");
                 let origin = columns.origins.intern_scope(origin, "", "", "");
                 let fields = SpanFields {
-                    trace_id: TraceId((request * 3_000 + number + 1_u128).to_be_bytes()),
+                    trace_id: TraceId((request * 2_100 + number + 1_u128).to_be_bytes()),
                     span_id: SpanId([1; 8]),
                     name: "GET /",
                     start_ns: FIRST_HOUR * HOUR_MS * 1_000_000 + number as i64,
@@ -249,13 +249,14 @@ fn a_run_of_full_files_comes_into_its_day_as_it_is() {
             }
             write(&writer, &columns).await;
         }
-        // A unit of 4,096 spans is more than a file, but the last.
-        let rules = storage::compact::Rules { target_bytes: 40_000, ..settings().rules };
+        // Two of two requests each are merged, and are two units of 4,096 spans then: a full file, and a short one.
+        let rules =
+            storage::compact::Rules { min_fresh: 2, max_inputs: 2, target_bytes: 80_000, ..settings().rules };
         let report = run(&store, &Settings { rules, ..everything() }, NOW_S).await.expect("memory");
-        assert_eq!((report.merges, report.rows, report.failed), (2, 18_000, 0), "{report:?}");
+        assert_eq!((report.merges, report.rows, report.failed), (4, 3 * 8_400, 0), "{report:?}");
         let listed = store.objects.list("", None, usize::MAX).await.expect("memory");
         let mut of_levels = Vec::new();
-        for level in ["/l1-", "/l9-"] {
+        for level in ["/l2-", "/l9-"] {
             let mut files = Vec::new();
             for object in listed.iter().filter(|object| object.key.contains(level)) {
                 files.push(store.objects.get(&object.key).await.expect("memory").expect("it is listed"));
@@ -263,10 +264,10 @@ fn a_run_of_full_files_comes_into_its_day_as_it_is() {
             files.sort();
             of_levels.push(files);
         }
-        assert_eq!(of_levels[0].len(), 3);
+        assert_eq!(of_levels[0].len(), 2);
         assert_eq!(of_levels[0], of_levels[1]);
         let_grace_pass(&store, NOW_S).await;
-        let ids: Vec<TraceId> = (1..=9_000_u128).map(|id| TraceId(id.to_be_bytes())).collect();
+        let ids: Vec<TraceId> = (1..=8_400_u128).map(|id| TraceId(id.to_be_bytes())).collect();
         let found = read::traces_by_id(&store, &tenant(), &ids, NOW_S, &Limits::default()).await;
         assert_eq!(found.expect("memory").traces.len(), ids.len());
         assert_sound(&store).await;
