@@ -496,7 +496,7 @@ impl Pass<'_> {
         if self.now_s.saturating_sub(named_at_s) < WindowItem::UNUSED_AFTER_S {
             return Ok(());
         }
-        if !index::items(self.store, self.tenant, self.signal, vec![self.named(window)]).await?.is_empty() {
+        if index::has_items(self.store, self.tenant, self.signal, self.named(window)).await? {
             return Ok(());
         }
         for (name, item) in names {

@@ -291,6 +291,32 @@ pub(crate) async fn first_files(
     Ok(files.into_iter().flatten().collect())
 }
 
+/// Whether a window has an item of a file, retired or not: of each partition no more is read than the first.
+///
+/// # Errors
+/// As the table.
+pub(crate) async fn has_items(
+    store: &Store,
+    tenant: &TenantId,
+    signal: Signal,
+    named: NamedWindow,
+) -> Result<bool> {
+    let of_partition = |shard| async move {
+        let partition = keys::window_partition(tenant, signal, named.window, shard);
+        let mut after: Option<String> = None;
+        loop {
+            let page = store.table.range(&partition, keys::FILES, after.as_deref(), 1).await?;
+            // A page may be empty, and not the last.
+            if !page.items.is_empty() || page.next.is_none() {
+                return Ok::<_, Error>(!page.items.is_empty());
+            }
+            after = page.next;
+        }
+    };
+    let partitions: Vec<_> = (0..named.shards).map(of_partition).collect();
+    stream::iter(partitions).buffer_unordered(CONCURRENT_PARTITIONS).try_any(future::ready).await
+}
+
 /// All items of files of spans in these partitions of windows, with sieves, in one round.
 async fn read_round(
     store: &Store,

@@ -13,6 +13,8 @@ use storage::Store;
 use storage::compact::Settings;
 use storage::faults::{Crash, Faults};
 use storage::index::TableLayout;
+use storage::index::keys::windows_partition;
+use storage::kv::SortRange;
 use storage::read::{self, Limits, TraceSet};
 use storage::write::{Writer, content_hash};
 
@@ -270,6 +272,28 @@ fn a_run_of_full_files_comes_into_its_day_as_it_is() {
         let ids: Vec<TraceId> = (1..=8_400_u128).map(|id| TraceId(id.to_be_bytes())).collect();
         let found = read::traces_by_id(&store, &tenant(), &ids, NOW_S, &Limits::default()).await;
         assert_eq!(found.expect("memory").traces.len(), ids.len());
+        assert_sound(&store).await;
+    });
+}
+
+#[test]
+fn an_hour_is_forgotten_when_no_item_is_left_in_it() {
+    wait(async {
+        let store = memory();
+        write(&Writer::new(store.clone()), &batch(&mut Random(1), FIRST_HOUR, 1)).await;
+        let is_hour_known = async || {
+            let partition = windows_partition(&tenant(), Signal::Traces);
+            let windows = store.table.range(&partition, SortRange::ALL, None, 10).await.expect("memory");
+            windows.items.iter().any(|(name, _)| name.starts_with("2024-10-04T00#"))
+        };
+        let slow = Settings { grace_s: 1_000_000, ..everything() };
+        let report = run(&store, &slow, NOW_S).await.expect("memory");
+        assert_eq!((report.merges, report.failed), (1, 0), "into its day");
+        run(&store, &slow, NOW_S + 100_000).await.expect("memory");
+        assert!(is_hour_known().await, "what was merged waits for its deletion there");
+        let report = run(&store, &slow, NOW_S + 1_100_000).await.expect("memory");
+        assert_eq!((report.deleted, report.failed), (1, 0));
+        assert!(!is_hour_known().await);
         assert_sound(&store).await;
     });
 }
