@@ -15,9 +15,6 @@ const CONCURRENT_READS: usize = 16;
 pub(super) const ZSTD_LEVEL: i32 = 3;
 /// zstd's level for files of hours, which are merged again within a day: 3 takes twice the time for 3 %.
 const HOURLY_ZSTD_LEVEL: i32 = 1;
-/// zstd's level for the first merge of spans, whose files are merged again within the hour: without tables for literals,
-/// which for short columns take longer to make than to use.
-pub(super) const FIRST_ZSTD_LEVEL: i32 = -3;
 
 /// What a merge did.
 #[derive(Debug, Default)]

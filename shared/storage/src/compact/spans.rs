@@ -8,7 +8,7 @@ use model::dense::{Choice, Dense};
 use model::time::SECOND_NS;
 use model::{SpanColumns, TenantId};
 
-use super::outputs::{FIRST_ZSTD_LEVEL, Finished, Held, Job, Merged, Slices};
+use super::outputs::{Finished, Held, Job, Merged, Slices};
 use super::plan;
 use super::publish::Output;
 use crate::block::spans::merged::{self, SpanMerge, SpanRoom, SpanRun, SpanWriter, WrittenSpans};
@@ -25,6 +25,10 @@ const SIEVE_S: u64 = 3 * 86_400;
 const LARGE_ROW_BYTES: usize = 2 << 10;
 /// Files of requests are brought together up to about so many bytes of memory.
 const RUN_BYTES: usize = 16 << 20;
+
+/// zstd's level for the first merge, whose files are merged again within the hour: without tables for literals,
+/// which for short columns take longer to make than to use.
+const FIRST_ZSTD_LEVEL: i32 = -3;
 
 /// More than the directories and the footer of a file have.
 const FOOTER_BYTES: u64 = 4 << 20;
@@ -97,14 +101,18 @@ fn is_one_run(job: Job<'_>) -> Result<bool> {
     let mut n_short = 0;
     for input in job.inputs {
         let summary = input.summary()?;
-        let is_merged = input.key.level > 1 && matches!(summary.places(), Ok(Places::Merged(_)));
-        if !is_merged || summary.size > job.target_bytes.saturating_add(FOOTER_BYTES) {
+        n_short += usize::from(summary.size < job.target_bytes);
+        let is_large = summary.size > job.target_bytes.saturating_add(FOOTER_BYTES);
+        if input.key.level <= 1 || is_large || n_short > 1 {
             return Ok(false);
         }
-        n_short += usize::from(summary.size < job.target_bytes);
-        hashes.push(summary.trace_hashes().map_err(|err| input.corrupt(err))?);
+        let of_input = summary.trace_hashes().map_err(|err| input.corrupt(err))?;
+        if of_input.is_none() {
+            return Ok(false);
+        }
+        hashes.push(of_input);
     }
-    Ok(n_short <= 1 && plan::runs(&hashes).len() == 1)
+    Ok(plan::runs(&hashes).len() == 1)
 }
 
 /// Brings a run of merged files that has nothing to be merged with into the window as it is, file by file: a better
